@@ -1,0 +1,320 @@
+"""Images and labels as tensors in memory, from verified files or from a stand-in.
+
+`load("mnist")` looks for the published .gz files, checks their SHA-256, downloads
+what is missing, and where nothing can be had says so loudly and returns the stand-in.
+"""
+
+import hashlib
+import logging
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import pooch
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
+         "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")  # fmt: skip
+SOURCES = {
+    "mnist": {
+        "folder": "MNIST/raw",  # torchvision's own layout: one copy serves both
+        "mirrors": (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        "sha256": (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+        "class_names": tuple("0123456789"),
+    },
+    "fashion-mnist": {
+        "folder": "FashionMNIST/raw",
+        "mirrors": (
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+            "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        ),
+        "sha256": (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ),
+        "class_names": (
+            "T-shirt",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),  # fmt: skip
+    },
+}
+_standins_used: set[str] = set()  # names asked for and answered with the stand-in
+TIMEOUT = 10  # seconds to connect and between two packets: a hanging mirror is left for the next
+NOTICE = """
+{line}
+  THIS IS NOT {name}: it is the stand-in.
+  {reason}
+  The stand-in is made from scikit-learn's small handwritten digits, drawn at 28 x 28.
+  Every lesson runs on it, but its numbers differ from those printed in the book.
+{line}
+"""
+
+
+class DataError(RuntimeError):
+    """No verified copy of a data set could be had; the message says why."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split.
+
+    images (N, 1, 28, 28): uint8 from 0 to 255 as loaded; float32 after `scaled` or `normalised`.
+    labels (N,): int64. ValueError where the two do not belong together.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self):
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
+            raise ValueError(
+                f"a split needs images (N, ...) and labels (N,) int64; received images "
+                f"{tuple(self.images.shape)} and labels {tuple(self.labels.shape)} "
+                f"{self.labels.dtype}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index) -> "Split":
+        """A part of the split: `split[:1000]`, `split[mask]` or `split[indices]`."""
+        if isinstance(index, int):
+            index = slice(index, index + 1 or None)
+        return Split(self.images[index], self.labels[index])
+
+    def to(self, device) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def scaled(self) -> "Split":
+        """Pixels as float32 from 0 to 1: what torchvision's ToTensor does."""
+        return Split(self.images.float() / 255, self.labels)
+
+    def normalised(self, mean: float, std: float) -> "Split":
+        """Pixels as (x/255 - mean) / std, float32; give the *training* split's mean and std."""
+        return Split(self.images.float().div_(255).sub_(mean).div_(std), self.labels)
+
+    def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
+        """Two disjoint parts, drawn at random for a seed: all but n examples, and the n."""
+        if not 0 < n < len(self):
+            raise ValueError(f"can hold out 1 to {len(self) - 1} examples of {len(self)}, not {n}")
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        return self[order[n:]], self[order[:n]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training split, a test split, and where they came from."""
+
+    name: str
+    train: Split  # images (60000, 1, 28, 28)
+    test: Split  # images (10000, 1, 28, 28)
+    class_names: tuple[str, ...]
+    source: str
+    standin: bool = False
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        # From the counts of the 256 grey values: exact, and 188 MB of float32 are never made.
+        counts = torch.bincount(self.train.images.flatten(), minlength=256).double()
+        values = torch.arange(256, dtype=torch.float64) / 255
+        mean = (counts @ values) / counts.sum()
+        return mean.item(), ((counts @ (values - mean) ** 2) / counts.sum()).sqrt().item()
+
+    @property
+    def mean(self) -> float:
+        """Mean pixel of the training split, pixels scaled to 0..1."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the training split's pixels, scaled to 0..1."""
+        return self._moments[1]
+
+    def normalised(self) -> tuple[Split, Split]:
+        """Training and test split, both normalised by the training split's mean and std."""
+        return tuple(s.normalised(self.mean, self.std) for s in (self.train, self.test))
+
+    def __repr__(self) -> str:
+        return (f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
+                f"from {self.source}")  # fmt: skip
+
+
+def load(name: str, root=None) -> Dataset:
+    """The data set "mnist", "fashion-mnist" or "digits" (the stand-in, by its own name).
+
+    root: the folder with torchvision's layout; else the environment's LESSONS_DATA; else
+    `data/` at the repository's root or in the working folder. LESSONS_DATA=standin asks for
+    the stand-in. LESSONS_MIRROR is the address of a mirror of one's own, tried first.
+    ValueError on another name.
+    """
+    if name not in (*SOURCES, "digits"):
+        raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
+    asked = root is None and os.environ.get("LESSONS_DATA") == "standin"
+    root = _default_root() if root is None else Path(root)
+    if name == "digits":
+        return Dataset(name, *_standin(root), SOURCES["mnist"]["class_names"], "scikit-learn")
+    if asked:
+        return _loud_standin(name, root, "It was asked for by LESSONS_DATA=standin.")
+    try:
+        return _from_files(name, root)
+    except DataError as error:
+        return _loud_standin(name, root, str(error))
+
+
+def using_standin() -> bool:
+    """Whether the stand-in has been served in place of real data in this process."""
+    return bool(_standins_used)
+
+
+def _default_root() -> Path:
+    chosen = os.environ.get("LESSONS_DATA")
+    if chosen and chosen != "standin":
+        return Path(chosen).expanduser()
+    repository = Path(__file__).resolve().parents[1]
+    at_home = (repository / "pyproject.toml").exists()  # not so when installed by pip
+    return (repository if at_home else Path.cwd()) / "data"
+
+
+def _from_files(name: str, root: Path) -> Dataset:
+    source = SOURCES[name]
+    folder = root / source["folder"]
+    wanted = list(zip(FILES, source["sha256"], strict=True))
+    for file, sha256 in wanted:
+        if not (folder / file).is_file():
+            _download(file, sha256, folder, source)
+    with ThreadPoolExecutor(4) as pool:  # zlib and hashlib release the GIL
+        read = list(pool.map(lambda w: _read_verified(folder / w[0], w[1], source), wanted))
+    train, test = (
+        Split(torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28),
+              torch.frombuffer(labels, dtype=torch.uint8, offset=8).long())
+        for images, labels in (read[:2], read[2:])
+    )  # fmt: skip
+    return Dataset(name, train, test, source["class_names"], str(folder))
+
+
+def _read_verified(path: Path, sha256: str, source: dict) -> bytearray:
+    packed = path.read_bytes()
+    if hashlib.sha256(packed).hexdigest() != sha256:  # damaged: one new copy, or give up
+        _download(path.name, sha256, path.parent, source)
+        packed = path.read_bytes()
+    return bytearray(zlib.decompress(packed, wbits=31))
+
+
+def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
+    """Fetch one file from the first mirror that has it, verified, moved into place whole."""
+    mirrors = source["mirrors"]
+    if own := os.environ.get("LESSONS_MIRROR"):
+        mirrors = (f"{own.rstrip('/')}/{source['folder']}/", *mirrors)
+    pooch.get_logger().setLevel(logging.WARNING)
+    state = "is damaged" if (folder / file).exists() else "is missing"
+    problems = []
+    for mirror in mirrors:
+        fetch = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
+        try:
+            pooch.retrieve(mirror + file, f"sha256:{sha256}", file, folder, downloader=fetch)
+            return
+        except (OSError, ValueError) as error:  # no network, no such file, wrong SHA-256, no disk
+            problems.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
+    raise DataError(
+        f"{folder / file} {state}, and no mirror gave a good copy ({'; '.join(problems)}).\n"
+        f"  To use the real data, put the four .gz files into {folder}, or set LESSONS_MIRROR."
+    )
+
+
+def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
+    _standins_used.add(name)
+    print(NOTICE.format(line="!" * 78, name=name.upper(), reason=reason))
+    digits = SOURCES["mnist"]["class_names"]  # digits are called digits, whatever was asked for
+    return Dataset(name, *_standin(root), digits, "the stand-in", standin=True)
+
+
+def _standin(root: Path) -> tuple[Split, Split]:
+    """Training and test split of the stand-in, from `root` or made (and kept there)."""
+    kept = root / "standin-1.npz"
+    try:
+        with np.load(kept) as arrays:
+            made = [torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")]
+    except (OSError, ValueError, KeyError, BadZipFile):  # not made yet, or not whole
+        made = _make_standin()
+        _keep(kept, made)
+    return Split(*made[:2]), Split(*made[2:])
+
+
+def _keep(path: Path, made: list[Tensor]) -> None:
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            np.savez(file, **dict(zip(("x", "y", "x_test", "y_test"), made, strict=True)))
+        os.replace(beside, path)  # whole, or not at all
+    except OSError:  # a folder that cannot be written: it is made anew next time
+        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+
+
+def standin_originals() -> tuple[Tensor, Tensor]:
+    """Indices of the UCI digits that the stand-in's training and test images come from.
+
+    Disjoint, and drawn before anything else is done: one in five of each class is for testing.
+    """
+    labels = torch.from_numpy(load_digits().target).long()
+    generator = torch.Generator().manual_seed(0)
+    train, test = [], []
+    for k in range(10):
+        members = (labels == k).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=generator)]
+        test.append(members[: len(members) // 5])
+        train.append(members[len(members) // 5 :])
+    return torch.cat(train), torch.cat(test)
+
+
+def _make_standin() -> list[Tensor]:
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0..1
+    images = F.interpolate(images, size=(20, 20), mode="bicubic").clamp(0, 1)
+    images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28), the digit in MNIST's 20 x 20
+    labels = torch.from_numpy(digits.target).long()
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for originals, n in zip(standin_originals(), (60_000, 10_000), strict=True):
+        drawn = originals[torch.randint(len(originals), (n,), generator=generator)]
+        made += [_warped(images, drawn, generator), labels[drawn]]
+    return made
+
+
+def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28) uint8."""
+    spread = torch.tensor([0.12, 0.12, 0.06])  # 0.06 of half the width: 0.8 pixels of shift
+    warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread
+    out = torch.empty(len(drawn), 1, 28, 28, dtype=torch.uint8)
+    for start in range(0, len(drawn), 5000):  # in parts: float32 grids of all would need 750 MB
+        part = slice(start, start + 5000)
+        grid = F.affine_grid(warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False)
+        ink = F.grid_sample(images[drawn[part]], grid, align_corners=False)
+        out[part] = (ink * 255).round().byte()
+    return out

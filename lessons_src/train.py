@@ -1,0 +1,174 @@
+"""The training loop that lesson 05 develops, and the evaluation that goes with it."""
+
+import math
+import platform
+import random
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lessons_src.data import Split
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says where it stopped and what to try."""
+
+
+@dataclass
+class History:
+    """One entry an epoch: mean training loss and accuracy (0 to 1) while learning, seconds,
+    and the same on `test`, where `fit` was given one."""
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    test_loss: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def pick_device() -> torch.device:
+    """The first of CUDA GPU, Apple GPU and CPU that this machine has."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def seed_everything(seed: int = 0) -> None:
+    """Seed Python, NumPy and PyTorch. Same seed and same thread count: same numbers."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def environment() -> str:
+    """One line that says on what a lesson ran: versions, device, threads."""
+    return (f"PyTorch {torch.__version__}, Python {platform.python_version()}, "
+            f"{pick_device()}, {torch.get_num_threads()} threads")  # fmt: skip
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Share of correct predictions, from 0 to 1.
+
+    logits (B, K) float, labels (B,) int64. ValueError on other shapes: (B, 1) labels would
+    broadcast in silence and give a wrong number.
+    """
+    _check_pair(logits, labels)
+    return (logits.argmax(1) == labels).float().mean().item()
+
+
+def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
+    """Index tensors that cover 0..n-1 once, the last one short where it must be.
+
+    Shuffled by `generator`; in order without one.
+    """
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive int, received {batch_size!r}")
+    order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+    return order.split(batch_size)
+
+
+def fit(model: nn.Module, split: Split, epochs: int, optimizer, *, batch_size=64, scheduler=None,
+        loss_fn=F.cross_entropy, test: Split | None = None, shuffle=True, seed=0,
+        device=None, progress=True) -> History:  # fmt: skip
+    """Train `model` on `split` and return what was measured.
+
+    split: images (N, ...) float, labels (N,) int64. optimizer: over model.parameters().
+    scheduler: stepped after every batch. test: evaluated after every epoch. The order of the
+    examples comes from a generator of its own, seeded with `seed`. TrainingError on a loss
+    that is not finite; ValueError on input of the wrong form. Developed in lesson 05.
+    """
+    check_split(split)
+    device = device or pick_device()
+    model.to(device)
+    split, test = split.to(device), test and test.to(device)
+    generator = torch.Generator().manual_seed(seed) if shuffle else None
+    history = History()
+    for epoch in range(1, epochs + 1):
+        start, total_loss, correct = time.perf_counter(), 0.0, 0
+        model.train()
+        for number, index in enumerate(batches(len(split), batch_size, generator), 1):
+            x, y = split.images[index], split.labels[index]  # (B, ...), (B,)
+            logits = model(x)  # (B, K)
+            loss = loss_fn(logits, y)
+            if not math.isfinite(loss.item()):
+                raise TrainingError(_diverged(loss.item(), epoch, number, optimizer))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            total_loss += loss.item() * len(y)  # a short last batch weighs less
+            correct += (logits.argmax(1) == y).sum().item()
+        history.loss.append(total_loss / len(split))
+        history.accuracy.append(correct / len(split))
+        history.seconds.append(time.perf_counter() - start)
+        if test is not None:
+            loss, share = evaluate(model, test, loss_fn=loss_fn)
+            history.test_loss.append(loss)
+            history.test_accuracy.append(share)
+        if progress:
+            print(_line(history, epoch, epochs))
+    return history
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross_entropy):
+    """Mean loss and accuracy (0 to 1) over the whole split, in evaluation mode.
+
+    The model's training mode is put back afterwards. loss_fn gives a batch's mean loss; each
+    batch weighs as many examples as it has.
+    """
+    check_split(split)
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    loss, correct = 0.0, 0
+    try:
+        for index in batches(len(split), batch_size):
+            x, y = split.images[index].to(device), split.labels[index].to(device)
+            logits = model(x)  # (B, K)
+            _check_pair(logits, y)
+            loss += loss_fn(logits, y).item() * len(y)
+            correct += (logits.argmax(1) == y).sum().item()
+    finally:
+        model.train(was_training)
+    return loss / len(split), correct / len(split)
+
+
+def check_split(split: Split) -> None:
+    """ValueError unless the split can be trained on: float images, at least one example."""
+    images = getattr(split, "images", None)
+    if images is None:
+        raise ValueError(f"expected a lessons_src.data.Split, received {type(split).__name__}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"expected float images, received {tuple(images.shape)} {images.dtype}: "
+            "call .scaled() or .normalised(mean, std) first"
+        )
+    if len(split) == 0:
+        raise ValueError(f"expected at least one example, received images {tuple(images.shape)}")
+
+
+def _check_pair(logits: Tensor, labels: Tensor) -> None:
+    good = logits.ndim == 2 and logits.is_floating_point() and labels.dtype == torch.int64
+    if not good or labels.shape != logits.shape[:1]:
+        raise ValueError(
+            "expected logits (B, K) float and labels (B,) int64; received logits "
+            f"{tuple(logits.shape)} {logits.dtype} and labels {tuple(labels.shape)} {labels.dtype}"
+        )
+
+
+def _diverged(loss: float, epoch: int, batch: int, optimizer) -> str:
+    lr = optimizer.param_groups[0]["lr"]
+    return (f"the loss is {loss} in epoch {epoch}, batch {batch}, at learning rate {lr:g}. "
+            "Try a smaller learning rate, and look for inf or nan in the input.")  # fmt: skip
+
+
+def _line(history: History, epoch: int, epochs: int) -> str:
+    line = f"epoch {epoch}/{epochs}  loss {history.loss[-1]:.3f}  train {history.accuracy[-1]:.2%}"
+    if history.test_accuracy:
+        line += f"  test {history.test_accuracy[-1]:.2%}"
+    return line + f"  {history.seconds[-1]:.1f} s"

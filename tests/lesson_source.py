@@ -1,0 +1,55 @@
+"""Read stored lessons: their cells, and the functions that they define, so that tests run
+exactly the code that a reader sees."""
+
+import ast
+import functools
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+LESSONS = sorted((ROOT / "lessons").glob("*.ipynb"))
+
+
+@functools.cache
+def cells(lesson: str):
+    """All cells of `lessons/<lesson>.ipynb`."""
+    return nbformat.read(ROOT / "lessons" / f"{lesson}.ipynb", as_version=4).cells
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def definitions(lesson: str, *names: str, tag: str | None = None, **given) -> dict:
+    """A namespace with the functions, classes and constants that a lesson defines.
+
+    names: those wanted (what they call must be named too, or given). tag: only from cells with
+    it ("solution"); without it, from all cells but exercises' stubs and solutions. The lesson's
+    own imports are run first. given: names put in beforehand (data, say). LookupError where a
+    name is not defined; the first definition counts.
+    """
+    namespace, found = dict(given), set()
+    for cell in cells(lesson):
+        skip = {"exercise", "solution"} & set(tags(cell)) if tag is None else tag not in tags(cell)
+        if cell.cell_type != "code" or "raises-exception" in tags(cell) or "setup" in tags(cell):
+            continue
+        source = "\n".join(x for x in cell.source.splitlines() if not x.startswith(("%", "!")))
+        for node in ast.parse(source).body:
+            is_import = isinstance(node, ast.Import | ast.ImportFrom)
+            defines = {n for n in _names(node) if n in names and n not in found}
+            if is_import or (defines and not skip):
+                found |= defines
+                code = compile(ast.Module([node], []), f"{lesson}.ipynb", "exec")
+                exec(code, namespace)
+    if missing := set(names) - found:
+        raise LookupError(f"{lesson} defines no {', '.join(sorted(missing))}")
+    return namespace
+
+
+def _names(node) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []
