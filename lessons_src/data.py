@@ -12,14 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 import pooch
 import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor
+
+from lessons_src import standin
 
 FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
          "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")  # fmt: skip
@@ -50,18 +48,20 @@ SOURCES = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
-        "class_names": (
-            "T-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),  # fmt: skip
+        "class_names": tuple(
+            [
+                "T-shirt",
+                "trouser",
+                "pullover",
+                "dress",
+                "coat",
+                "sandal",
+                "shirt",
+                "sneaker",
+                "bag",
+                "ankle boot",
+            ]
+        ),
     },
 }
 _standins_used: set[str] = set()  # names asked for and answered with the stand-in
@@ -255,66 +255,5 @@ def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
 
 
 def _standin(root: Path) -> tuple[Split, Split]:
-    """Training and test split of the stand-in, from `root` or made (and kept there)."""
-    kept = root / "standin-1.npz"
-    try:
-        with np.load(kept) as arrays:
-            made = [torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")]
-    except (OSError, ValueError, KeyError, BadZipFile):  # not made yet, or not whole
-        made = _make_standin()
-        _keep(kept, made)
-    return Split(*made[:2]), Split(*made[2:])
-
-
-def _keep(path: Path, made: list[Tensor]) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            np.savez(file, **dict(zip(("x", "y", "x_test", "y_test"), made, strict=True)))
-        os.replace(beside, path)  # whole, or not at all
-    except OSError:  # a folder that cannot be written: it is made anew next time
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
-
-
-def standin_originals() -> tuple[Tensor, Tensor]:
-    """Indices of the UCI digits that the stand-in's training and test images come from.
-
-    Disjoint, and drawn before anything else is done: one in five of each class is for testing.
-    """
-    labels = torch.from_numpy(load_digits().target).long()
-    generator = torch.Generator().manual_seed(0)
-    train, test = [], []
-    for k in range(10):
-        members = (labels == k).nonzero().squeeze(1)
-        members = members[torch.randperm(len(members), generator=generator)]
-        test.append(members[: len(members) // 5])
-        train.append(members[len(members) // 5 :])
-    return torch.cat(train), torch.cat(test)
-
-
-def _make_standin() -> list[Tensor]:
-    digits = load_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0..1
-    images = F.interpolate(images, size=(20, 20), mode="bicubic").clamp(0, 1)
-    images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28), the digit in MNIST's 20 x 20
-    labels = torch.from_numpy(digits.target).long()
-    generator = torch.Generator().manual_seed(0)
-    made = []
-    for originals, n in zip(standin_originals(), (60_000, 10_000), strict=True):
-        drawn = originals[torch.randint(len(originals), (n,), generator=generator)]
-        made += [_warped(images, drawn, generator), labels[drawn]]
-    return made
-
-
-def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
-    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28) uint8."""
-    spread = torch.tensor([0.12, 0.12, 0.06])  # 0.06 of half the width: 0.8 pixels of shift
-    warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread
-    out = torch.empty(len(drawn), 1, 28, 28, dtype=torch.uint8)
-    for start in range(0, len(drawn), 5000):  # in parts: float32 grids of all would need 750 MB
-        part = slice(start, start + 5000)
-        grid = F.affine_grid(warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False)
-        ink = F.grid_sample(images[drawn[part]], grid, align_corners=False)
-        out[part] = (ink * 255).round().byte()
-    return out
+    x, y, x_test, y_test = standin.load(root)
+    return Split(x, y), Split(x_test, y_test)

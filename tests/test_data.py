@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from lessons_src import data
+from lessons_src import standin as standin_module
 from lessons_src.data import Split
 
 real_data = pytest.mark.skipif(
@@ -91,15 +92,15 @@ def test_standin_has_mnists_form(standin):
 
 def test_standin_train_and_test_come_from_disjoint_originals():
     """No test image is a warped copy of an original that training images are made from."""
-    train, test = data.standin_originals()
+    train, test = standin_module.originals()
     assert not set(train.tolist()) & set(test.tolist())
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(1797))
 
 
 def test_standin_uses_only_those_originals():
     """With no warp the drawn images are the originals named, so the disjointness is real."""
-    made = data._make_standin()
-    train, test = data.standin_originals()
+    made = standin_module.make()
+    train, test = standin_module.originals()
     labels = torch.from_numpy(load_digits().target)
     generator = torch.Generator().manual_seed(0)
     drawn = train[torch.randint(len(train), (60_000,), generator=generator)]

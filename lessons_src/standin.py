@@ -1,0 +1,83 @@
+"""The stand-in: real handwriting in MNIST's shapes, made from what scikit-learn brings along.
+
+The 1,797 UCI digits of 8 x 8 pixels are first split into disjoint originals for training and
+for testing, then drawn at 28 x 28 and varied by small affine warps. Source: E. Alpaydin and
+C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
+"""
+
+import os
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+
+def load(root: Path) -> list[Tensor]:
+    """Training images and labels, test images and labels: from `root`, or made and kept there."""
+    kept = root / "standin-1.npz"
+    try:
+        with np.load(kept) as arrays:
+            made = [torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")]
+    except (OSError, ValueError, KeyError, BadZipFile):  # not made yet, or not whole
+        made = make()
+        _keep(kept, made)
+    return made
+
+
+def _keep(path: Path, made: list[Tensor]) -> None:
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            np.savez(file, **dict(zip(("x", "y", "x_test", "y_test"), made, strict=True)))
+        os.replace(beside, path)  # whole, or not at all
+    except OSError:  # a folder that cannot be written: it is made anew next time
+        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
+
+
+def originals() -> tuple[Tensor, Tensor]:
+    """Indices of the UCI digits that the stand-in's training and test images come from.
+
+    Disjoint, and drawn before anything else is done: one in five of each class is for testing.
+    """
+    labels = torch.from_numpy(load_digits().target).long()
+    generator = torch.Generator().manual_seed(0)
+    train, test = [], []
+    for k in range(10):
+        members = (labels == k).nonzero().squeeze(1)
+        members = members[torch.randperm(len(members), generator=generator)]
+        test.append(members[: len(members) // 5])
+        train.append(members[len(members) // 5 :])
+    return torch.cat(train), torch.cat(test)
+
+
+def make() -> list[Tensor]:
+    """Draw the stand-in: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each to test."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0..1
+    images = F.interpolate(images, size=(20, 20), mode="bicubic").clamp(0, 1)
+    images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28), the digit in MNIST's 20 x 20
+    labels = torch.from_numpy(digits.target).long()
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for members, n in zip(originals(), (60_000, 10_000), strict=True):
+        drawn = members[torch.randint(len(members), (n,), generator=generator)]
+        made += [_warped(images, drawn, generator), labels[drawn]]
+    return made
+
+
+def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28) uint8."""
+    spread = torch.tensor([0.12, 0.12, 0.06])  # 0.06 of half the width: 0.8 pixels of shift
+    warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread
+    out = torch.empty(len(drawn), 1, 28, 28, dtype=torch.uint8)
+    for start in range(0, len(drawn), 5000):  # in parts: float32 grids of all would need 750 MB
+        part = slice(start, start + 5000)
+        grid = F.affine_grid(warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False)
+        ink = F.grid_sample(images[drawn[part]], grid, align_corners=False)
+        out[part] = (ink * 255).round().byte()
+    return out
