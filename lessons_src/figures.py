@@ -82,7 +82,7 @@ def show(fig: Figure, alt: str, caption: str | None = None, measured=False) -> N
 def _adapt(svg: str, alt: str, measured: bool) -> str:
     """Matplotlib's SVG file as an SVG element that lives in a page."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.S)
     svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than a screen
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
     box = re.search(r'viewBox="[^"]+"', svg).group()
@@ -90,7 +90,7 @@ def _adapt(svg: str, alt: str, measured: bool) -> str:
     head = (f'<svg class="{kind}" role="img" aria-label="{html.escape(alt)}" {box} '
             f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}" '
             'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            'style="max-width: 100%; height: auto">')  # fmt: skip
+            'style="max-width: 100%; height: auto; stroke-linejoin: round">')  # fmt: skip
     svg = re.sub(r"<svg.*?>", lambda _: head, svg, count=1, flags=re.S)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", svg)
     svg = re.sub(r"font: (\S+) inherit", r"font-size: \1; font-family: inherit", svg)
