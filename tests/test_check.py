@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 
 from lessons_src import check, data
 from lessons_src.check import Case, between, exercise
@@ -30,6 +31,12 @@ def test_a_right_answer_passes_and_is_counted(capsys):
     assert verdict(capsys, double) == (True, "✓ double: 2 of 2 checks passed\n")
     check.summary()
     assert capsys.readouterr().out == "1 of 1 exercises solved\n"
+
+
+def test_jupyter_prints_no_bool_below_the_verdict(capsys):
+    """A cell that ends with a checker's call shows its line, and nothing more."""
+    result, _ = verdict(capsys, double)
+    assert InteractiveShell.instance().display_formatter.format(result) == ({}, {})
 
 
 def not_implemented(x):
@@ -61,7 +68,7 @@ def test_a_stub_is_not_attempted_yet(capsys, stub):
 def test_a_wrong_answer_is_told_on_which_input(capsys, wrong, told):
     """What was expected, what was received, for which input, and the likely mistake."""
     result, printed = verdict(capsys, wrong)
-    assert result is False and told in printed
+    assert not result and told in printed
 
 
 def test_dtype_and_shape_of_tensors_are_compared(capsys):
@@ -81,7 +88,7 @@ def test_the_readers_function_gets_copies(capsys):
         return x.mul_(2)
 
     cases = [Case((inputs,), torch.full((3,), 2.0))] * 2
-    assert verdict(capsys, in_place, cases)[0] is True
+    assert verdict(capsys, in_place, cases)[0]
     assert torch.equal(inputs, torch.ones(3))
 
 

@@ -26,12 +26,19 @@ class Case:
     named: dict = field(default_factory=dict)
 
 
+class Verdict(int):
+    """True or False, which Jupyter does not print below the verdict's own line."""
+
+    def _ipython_display_(self):
+        pass
+
+
 passed: dict[str, bool] = {}  # exercise -> solved, for `summary`
 
 
 def exercise(
     name: str, answer: Callable | None, cases: list[Case], tolerance: float = 1e-5
-) -> bool:
+) -> Verdict:
     """Run the reader's `answer` on every case, print one line of verdict, and count.
 
     The reader's function gets copies of the inputs. Values may be numbers, tensors, strings or
@@ -43,7 +50,7 @@ def exercise(
         if problem == "stub":
             passed[name] = False
             print(f"○ {name}: not attempted yet")
-            return False
+            return Verdict(False)
         if problem:
             passed[name] = False
             shown = case.shown or ", ".join(map(_show, case.inputs))
@@ -52,11 +59,11 @@ def exercise(
             )
             if case.hint:
                 print(f"  {case.hint}")
-            return False
+            return Verdict(False)
         right += 1
     passed[name] = True
     print(f"✓ {name}: {right} of {len(cases)} checks passed")
-    return True
+    return Verdict(True)
 
 
 def summary() -> None:
