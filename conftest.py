@@ -1,0 +1,59 @@
+"""How the lessons are compared: to the letter on real data, in their form on the stand-in.
+
+Which data there are is found out once, here, so that a missing file is downloaded once and
+a machine without a network does not ask every mirror again in every lesson.
+"""
+
+import os
+import re
+
+import pytest
+
+from lessons_src import data
+
+
+def mask_data(text):
+    """What depends on the data keeps its form: figures lose their content, numbers their digits."""
+    if not isinstance(text, str):
+        return text
+    text = re.sub(r'(?s)(<svg[^>]*aria-label="[^"]*")[^>]*>.*?</svg>', r"\1></svg>", text)
+    text = re.sub(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?", "#", text)
+    return re.sub(r"(# ?%|# s\b|[ \t]+)", lambda m: " " if m[0].isspace() else m[0], text)
+
+
+def pytest_configure(config):
+    # Threads that wait without spinning: beside another busy process a small product with
+    # spinning threads takes hundreds of times as long, and a lesson minutes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if config.option.nbval and data.load("mnist").standin:
+        os.environ["LESSONS_DATA"] = "standin"
+
+
+def pytest_report_header(config):
+    if config.option.nbval:
+        standin = os.environ.get("LESSONS_DATA") == "standin"
+        return "lessons run on: " + ("THE STAND-IN (no real data)" if standin else "the real data")
+
+
+def pytest_collection_modifyitems(items):
+    """On the stand-in, cells tagged "data" are compared in their form."""
+    if os.environ.get("LESSONS_DATA") != "standin":
+        return
+    for item in items:
+        cell = getattr(item, "cell", None)
+        if cell is not None and "data" in cell.metadata.get("tags", []):
+            item.sanitize = lambda text, plain=item.sanitize: mask_data(plain(text))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A cell that differs on the stand-in: say what an author does about it."""
+    report = (yield).get_result()
+    if report.failed and hasattr(item, "cell") and os.environ.get("LESSONS_DATA") == "standin":
+        report.sections.append(
+            (
+                "on the stand-in",
+                'A cell whose output depends on the data carries the tag "data"; '
+                "its check.between(...) may need a range for the stand-in: standin=(low, high).",
+            )
+        )

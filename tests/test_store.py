@@ -1,0 +1,161 @@
+"""The storing tool, and the masks with which outputs are compared."""
+
+import re
+
+import nbformat
+import pytest
+from lesson_source import ROOT
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbval.plugin import get_sanitize_patterns
+
+from conftest import mask_data
+from lessons_src import check
+from tools import publish, store
+
+MEASURED = '<svg class="measured" role="img" aria-label="{}" viewBox="0"><path d="M {}"/></svg>'
+EXACT = MEASURED.replace("measured", "exact")
+
+
+def sanitised(text):
+    for regex, replacement in get_sanitize_patterns((ROOT / "tests/sanitise.cfg").read_text()):
+        text = re.sub(regex, replacement, text)
+    return text
+
+
+def notebook(*sources):
+    return new_notebook(cells=[new_code_cell(s) for s in sources])
+
+
+def run(nb, tmp_path):
+    path = tmp_path / "lesson.ipynb"
+    nbformat.write(nb, path)
+    return store.normalised(store.executed(nb, path))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("epoch 1/3  loss 0.41  train 88.60%  0.4 s", "epoch 1/3  loss 0.42  train 88.50%  1.4 s"),
+        ("took **0.4 s**, **12×**, **91.2%**", "took **0.9 s**, **9×**, **91.3%**"),
+        ("PyTorch 2.14.1, Python 3.11.7, cpu", "PyTorch 2.11.0, Python 3.12.1, cuda"),
+        (MEASURED.format("A rise", 1), MEASURED.format("A rise", 2)),
+    ],
+)  # fmt: skip
+def test_measured_numbers_are_masked(a, b):
+    """What a measurement may change is equal after masking."""
+    assert sanitised(a) == sanitised(b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("epoch 1/3  loss 0.4", "epoch 1/2  loss 0.4"),
+        ("p = 0.6652", "p = 0.6653"),
+        ("loss 0.41", "loss 0.42"),
+        ("**half** of 10", "**half** of 11"),
+        ("| 3 | 0.5 |", "| 3 | 0.6 |"),
+        ("✓ softmax: 4 of 4 checks passed", "✓ softmax: 3 of 3 checks passed"),
+        (MEASURED.format("A rise", 1), MEASURED.format("A fall", 1)),
+        (EXACT.format("A rise", 1), EXACT.format("A rise", 2)),
+    ],
+)  # fmt: skip
+def test_everything_else_is_compared_to_the_letter(a, b):
+    """Deterministic digits, promises and alt texts differ after masking where they differ."""
+    assert sanitised(a) != sanitised(b)
+
+
+def test_the_value_of_between_is_masked_and_its_promise_is_not(capsys):
+    """The three lines as `between` prints them: other value, equal; other promise, not."""
+    for value, high in ((0.91, 0.95), (0.92, 0.95), (0.92, 0.96)):
+        check.between(value, 0.9, high, "accuracy", unit="%")
+    a, b, c = map(sanitised, capsys.readouterr().out.splitlines())
+    assert a == b != c
+
+
+def test_the_standins_mask_keeps_the_form():
+    """On the stand-in digits and pictures fall away; words and the number of lines stay."""
+    assert mask_data("label 5, sum 27,525\nmean 0.13") == mask_data("label 7, sum 1,019\nmean 0.2")
+    assert mask_data("label 5") != mask_data("labels 5")
+    assert mask_data("1\n2") != mask_data("1")
+
+
+def test_storing_twice_changes_nothing(tmp_path):
+    """Widget ids, cell ids and timings are normalised: a second run is the same to the byte."""
+    nb = notebook(
+        "from lessons_src.interactive import quiz\nquiz('?', {'a': 'x', 'b': 'y'}, 'a')",
+        "import time\nprint(f'epoch 1/1  {time.time()}')",
+    )
+    first, second = run(nb, tmp_path), run(nb, tmp_path)
+    assert store.same(first, second)
+    first.cells[1].outputs = second.cells[1].outputs = []
+    assert nbformat.writes(first) == nbformat.writes(second)
+    state = first.metadata.widgets[store.WIDGETS]["state"]
+    assert set(state) == {f"{k:032x}" for k in range(1, len(state) + 1)}
+    assert sum(model["model_name"] == "LinkModel" for model in state.values()) == 1
+
+
+def test_a_changed_output_is_seen(tmp_path):
+    """One digit of a deterministic output makes the difference."""
+    first, second = run(notebook("print(1 + 1)"), tmp_path), run(notebook("print(1 + 1)"), tmp_path)
+    assert store.same(first, second)
+    second.cells[0].outputs[0].text = "3\n"
+    assert not store.same(first, second)
+
+
+def test_stderr_is_not_stored(tmp_path):
+    """A warning ends the storing, and the cell is named."""
+    nb = notebook("import warnings\nwarnings.warn('old')")
+    with pytest.raises(SystemExit, match="A cell wrote to stderr; nothing was stored"):
+        run(nb, tmp_path)
+
+
+def test_the_standin_is_never_stored(monkeypatch, capsys):
+    """`make lessons` refuses before it runs anything."""
+    monkeypatch.setenv("LESSONS_DATA", "standin")
+    monkeypatch.setattr(store, "executed", lambda *_: pytest.fail("ran"))
+    assert store.main([]) == 1
+    assert "stored from the real data only" in capsys.readouterr().out
+
+
+def test_a_quiz_does_not_show_its_answer():
+    """The code of a quiz is folded, in the book and in Jupyter."""
+    cell = new_code_cell("quiz('?', {'a': 'x', 'b': 'y'}, 'a')")
+    (folded,) = store.normalised(new_notebook(cells=[cell])).cells
+    assert folded.metadata.tags == ["hide-input"] and folded.metadata.jupyter.source_hidden
+
+
+def test_ids_depend_on_the_source_alone():
+    """A new cell in front leaves the ids of those behind it; equal cells get different ids."""
+    cells = [new_markdown_cell("a"), new_code_cell("b"), new_code_cell("b")]
+    first = store.normalised(new_notebook(cells=cells))
+    second = store.normalised(new_notebook(cells=[new_markdown_cell("new"), *cells]))
+    assert [c.id for c in first.cells] == [c.id for c in second.cells][1:]
+    assert len({c.id for c in second.cells}) == 4
+    nbformat.validate(second)
+
+
+def test_publishing_stamps_config_and_lessons(tmp_path):
+    """The address stands in _config.yml and in every set-up cell; a second stamp moves it."""
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+    cell = new_code_cell('REPOSITORY = "https://x.invalid/course"', metadata={"tags": ["setup"]})
+    cell.outputs = [new_output("stream", name="stdout", text="kept\n")]
+    cell.execution_count = 1
+    nbformat.write(new_notebook(cells=[cell]), tmp_path / "lessons/01_a.ipynb")
+    for url in ("https://github.com/someone/course", "https://github.com/else/course.git"):
+        assert len(publish.publish(url, tmp_path)) == 2
+        clean = url.removesuffix(".git")
+        config = (tmp_path / "_config.yml").read_text()
+        assert f"  url: {clean}\n" in config and "colab.research.google.com" in config
+        stamped = nbformat.read(tmp_path / "lessons/01_a.ipynb", as_version=4).cells[0]
+        assert stamped.source == f'REPOSITORY = "{clean}"'
+        assert stamped.outputs[0].text == "kept\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "github.com/a/b", "https://example.com/a/b", "https://github.com/a"]
+)
+def test_a_bad_address_is_refused(url, tmp_path):
+    """Only an address of a repository; the message shows the form."""
+    with pytest.raises(ValueError, match="expected URL=https://github.com/owner/name"):
+        publish.publish(url, tmp_path)

