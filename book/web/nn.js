@@ -1,0 +1,58 @@
+// What the pages do beyond Jupyter Book: say nothing in the console, let widgets be used by keyboard
+// and screen reader, and close the page's contents on a phone once a heading is chosen.
+
+// The theme logs each change of colours, and the widget manager a note of its JSON schema checker.
+for (const level of ["log", "warn"]) {
+  const say = console[level];
+  console[level] = (...said) => /^(\[PST\]|\[SBT\]|strict mode: )/.test(said[0]) || say(...said);
+}
+
+// From disk a page may not read another one, so search results come without their excerpts.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+// A slider of ipywidgets has no name, and its value is an index: give it its label and its text.
+function mendStepper(box) {
+  const handle = box.querySelector("[role=slider]");
+  const readout = box.querySelector(".widget-readout");
+  if (!handle || !readout || handle.ariaLabel) return;
+  handle.ariaLabel = box.querySelector(".widget-label").textContent;
+  readout.contentEditable = false;
+  readout.ariaHidden = true;
+  const tell = () => {
+    if (handle.getAttribute("aria-valuetext") !== readout.textContent)
+      handle.setAttribute("aria-valuetext", readout.textContent);
+  };
+  const watch = new MutationObserver(tell);
+  watch.observe(readout, { childList: true, characterData: true, subtree: true });
+  watch.observe(handle, { attributeFilter: ["aria-valuetext"] });
+  tell();
+}
+
+// Radio buttons of ipywidgets are not a group: no common name, so no arrow keys, and no question.
+let quizzes = 0;
+function mendQuiz(box) {
+  const group = box.querySelector(".widget-radio-box");
+  if (!group || group.role) return;
+  const id = `nn-quiz-${++quizzes}`;
+  const question = box.querySelector(".widget-html-content");
+  question.id = id;
+  group.role = "radiogroup";
+  group.setAttribute("aria-labelledby", id);
+  for (const radio of group.querySelectorAll("input")) radio.name = id;
+  box.lastElementChild.ariaLive = "polite"; // the reasons
+}
+
+function mendWidgets() {
+  document.querySelectorAll(".nn-stepper").forEach(mendStepper);
+  document.querySelectorAll(".nn-quiz").forEach(mendQuiz);
+  document.querySelectorAll('.widget-label[title="null"]').forEach((label) => (label.title = ""));
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  new MutationObserver(mendWidgets).observe(document.getElementById("main-content"), { childList: true, subtree: true });
+  // A fold is called what it says, not "Toggle hidden content".
+  document.querySelectorAll("details.hide > summary").forEach((summary) => summary.removeAttribute("aria-label"));
+  document.querySelectorAll("dialog").forEach((dialog) =>
+    dialog.addEventListener("click", (event) => event.target.closest('a[href^="#"]') && dialog.close())
+  );
+});

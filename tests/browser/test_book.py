@@ -1,0 +1,239 @@
+"""The built book in a browser: what a reader meets on every page, on disk and on a phone.
+
+Builds nothing: `make book` does. Skipped where the book or Chromium is missing, unless
+LESSONS_REQUIRE_BROWSER=1 says that they must be there.
+"""
+
+import os
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+PAGES = [TOC["root"], *CHAPTERS]
+LESSONS = [page for page in PAGES if page.startswith("lessons/")]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+SEARCH = ".search-button, .search-button-field, input[type=search]"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, or the reason why these tests cannot be run."""
+    missing = [page for page in PAGES if not (HTML / f"{page}.html").is_file()]
+    reason = ""
+    if missing:
+        reason = f"the book is not built ({missing[0]} is missing): run make book"
+    elif not CHROMIUM:
+        reason = "neither chromium nor google-chrome is on the path"
+    if reason and os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def host():
+    """The book on localhost: its address."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; the test fails on any word in the console, failed or foreign request."""
+    contexts, heard = [], []
+
+    def opened(url, viewport=DESK, theme="light"):
+        context = browser.new_context(
+            viewport=viewport, color_scheme=theme, reduced_motion="reduce"
+        )
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        tab = context.new_page()
+        own = url.split("/")[2]
+        tab.on("console", lambda message: heard.append(f"console {message.type}: {message.text}"))
+        tab.on("pageerror", lambda error: heard.append(f"page error: {error}"))
+        tab.on("requestfailed", lambda request: heard.append(f"failed: {request.url[:100]}"))
+        tab.on("response", lambda r: heard.append(f"{r.status}: {r.url}") if r.status >= 400 else 0)
+        tab.on("request", lambda request: heard.extend(foreign(request.url, own)))
+        tab.goto(url, wait_until="load")
+        widgets = tab.locator("script[type='application/vnd.jupyter.widget-view+json']").count()
+        if widgets:  # drawn once the widget manager has run
+            tab.wait_for_function(
+                f"document.querySelectorAll('.nn-stepper, .nn-quiz').length >= {widgets}"
+            )
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not heard, "\n".join(heard)
+
+
+def foreign(url: str, own: str) -> list[str]:
+    """A complaint if the address is neither the page's host nor inside the page."""
+    at_home = url.startswith(("data:", "blob:")) or url.split("/")[2] == own
+    return [] if at_home else [f"another host: {url}"]
+
+
+def on_disk(page: str) -> str:
+    return (HTML / f"{page}.html").as_uri()
+
+
+# ---- every page: once on a phone and from disk, once on a desk and over HTTP ----
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_on_a_phone_from_disk(visit, page):
+    """No request elsewhere, silence in the console, nothing too wide in light or dark, one search
+    field, unique ids, every picture described, every formula set, in the dark no light slab."""
+    tab = visit(on_disk(page), PHONE)
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert not {i for i in ids if ids.count(i) > 1}
+    assert tab.locator(".katex-error").count() == 0
+    pictures = tab.evaluate("""[...document.querySelectorAll('main :is(img, svg[role=img])')]
+        .map(e => e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? '')""")
+    assert not [words for words in pictures if len(words) < 20 or re.search(r"[/\\]\w+\.\w", words)]
+    undescribed = "main :is(figure, .cell_output) svg:not([role=img]):not([role=img] *)"
+    assert tab.locator(undescribed).count() == 0
+    for width, theme in ((390, "light"), (390, "dark"), (320, "dark")):
+        tab.emulate_media(color_scheme=theme)
+        tab.set_viewport_size({"width": width, "height": 844})
+        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    # An equation that is wider than its box begins inside it: scrolling reaches what is left out.
+    cut = tab.evaluate("""[...document.querySelectorAll('div.math')].filter(box =>
+        box.querySelector('.katex-html').getBoundingClientRect().left
+        < box.getBoundingClientRect().left - 1).length""")
+    assert cut == 0
+    grounds = tab.evaluate("""[...document.querySelectorAll('.cell, .cell *')]
+        .filter(e => !e.closest('svg, input, .noUi-target'))
+        .map(e => getComputedStyle(e).backgroundColor)
+        .filter(c => /^rgb\\(/.test(c) && c.match(/\\d+/g).slice(0, 3).every(v => v > 120))""")
+    assert not grounds, "a light slab in the dark"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_on_a_desk_over_http(visit, host, page):
+    """Silence, one search field, one title; in a lesson every stepper and quiz, by keyboard."""
+    tab = visit(f"{host}/{page}.html")
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
+    assert tab.locator("h1:visible").count() == 1
+    if page in LESSONS:
+        steppers, quizzes = tab.locator(".nn-stepper").all(), tab.locator(".nn-quiz").all()
+        assert len(steppers) >= 1 and len(quizzes) >= 2
+        for stepper in steppers:
+            step_by_keyboard(tab, stepper)
+        for quiz in quizzes:
+            answer_by_keyboard(tab, quiz)
+
+
+def step_by_keyboard(tab, stepper) -> None:
+    """The slider has a name and says its value; an arrow key shows another frame."""
+    slider = stepper.get_by_role("slider")
+    assert slider.get_attribute("aria-label")
+    frame = stepper.locator("figure svg:visible")
+    value, seen = slider.get_attribute("aria-valuetext"), frame.get_attribute("aria-label")
+    assert value == stepper.locator(".widget-readout").inner_text()
+    slider.focus()
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_timeout(50)
+    assert slider.get_attribute("aria-valuetext") != value
+    assert frame.count() == 1 and frame.get_attribute("aria-label") != seen
+
+
+def answer_by_keyboard(tab, quiz) -> None:
+    """A named group of radio buttons; every choice is answered, by a reason of its own."""
+    group = quiz.get_by_role("radiogroup")
+    question = tab.locator(f"[id='{group.get_attribute('aria-labelledby')}']").inner_text()
+    assert len(question) > 10
+    reason = quiz.locator("[aria-live=polite] :is(.nn-right, .nn-wrong):visible")
+    assert reason.count() == 0, "a reason before a choice"
+    choices, reasons = group.get_by_role("radio"), []
+    choices.first.focus()
+    tab.keyboard.press("Space")
+    for number in range(choices.count()):
+        tab.wait_for_timeout(50)
+        assert choices.nth(number).is_checked()
+        reasons.append(reason.inner_text())  # fails where there are two, or none
+        tab.keyboard.press("ArrowDown")
+    assert len({words.partition(". ")[2] for words in reasons}) == len(reasons)
+    assert sum(words.startswith("Right.") for words in reasons) == 1
+
+
+# ---- the menu on a phone, and the welcome page's map ----
+
+
+def test_phone_menu(visit):
+    """The menu opens, closes by its button and by Escape, and a link in it leads to its page."""
+    tab = visit(on_disk(PAGES[0]), PHONE)
+    link = tab.locator(".bd-docs-nav a", has_text=re.compile("Glossary"))
+    menu = tab.locator(".primary-toggle:visible")
+    assert not link.is_visible()
+    for close in (lambda: tab.locator(".nn-close").click(), lambda: tab.keyboard.press("Escape")):
+        menu.click()
+        assert link.is_visible()
+        close()
+        tab.wait_for_timeout(100)
+        assert not link.is_visible()
+    menu.click()
+    link.click()
+    tab.wait_for_url("**/glossary.html")
+
+
+def test_search_from_disk(visit):
+    """A word that a lesson explains is found, without a server and in silence."""
+    tab = visit(on_disk("search") + "?q=softmax")
+    tab.locator("#search-results li a", has_text="Glossary").first.wait_for()
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+
+
+def test_headings_menu_on_a_phone(visit):
+    """The list of headings opens, and choosing one closes it and goes there."""
+    tab = visit(on_disk(PAGES[1]), PHONE)
+    tab.locator(".secondary-toggle:visible").click()
+    link = tab.locator("dialog[open] a.nav-link").last
+    target = link.get_attribute("href")
+    link.click()
+    tab.wait_for_timeout(200)
+    assert tab.locator("dialog[open]").count() == 0
+    assert tab.url.endswith(target)
+
+
+def test_welcome_lists_the_lessons_that_there_are():
+    """The table on the welcome page names the lessons of the contents, with their own minutes."""
+    rows = re.findall(
+        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \|",
+        (ROOT / "book/index.md").read_text(),
+    )
+    minutes = {}
+    for lesson in LESSONS:
+        text = (ROOT / f"{lesson}.ipynb").read_text()
+        minutes[lesson] = re.search(r"\*\*Time\.\*\* (\d+) minutes", text)[1]
+    assert dict(rows) == minutes
