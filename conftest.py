@@ -57,3 +57,18 @@ def pytest_runtest_makereport(item, call):
                 "its check.between(...) may need a range for the stand-in: standin=(low, high).",
             )
         )
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Each lesson's seconds (its kernel's start included) and how many cells were compared."""
+    seconds, cells = {}, {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            lesson, _, cell = getattr(report, "nodeid", "").partition("::Cell ")
+            if cell:
+                seconds[lesson] = seconds.get(lesson, 0) + report.duration
+                cells[lesson] = cells.get(lesson, 0) + (report.when == "call")
+    for lesson in seconds:
+        terminalreporter.write_line(
+            f"{lesson}: {cells[lesson]} cells, {seconds[lesson]:.1f} s", yellow=seconds[lesson] > 30
+        )
