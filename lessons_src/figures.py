@@ -83,7 +83,8 @@ def _adapt(svg: str, alt: str, measured: bool) -> str:
     """Matplotlib's SVG file as an SVG element that lives in a page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.S)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than a screen
+    # Coordinates to a hundredth of a point, finer than a screen; digits in text stay as they are.
+    svg = re.sub(r"(\d\.\d\d)\d+(?=[^<>]*>)", r"\1", svg)
     width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
     box = re.search(r'viewBox="[^"]+"', svg).group()
     kind = "measured" if measured else "exact"

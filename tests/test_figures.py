@@ -51,6 +51,16 @@ def test_text_is_text_in_the_pages_font():
     assert "a &lt; b" in svg and "font-family: inherit" in svg and "DejaVu" not in svg
 
 
+def test_digits_of_text_are_kept_and_those_of_coordinates_rounded():
+    """A tick label 0.0035 says 0.0035; a path has two decimals."""
+    fig, ax = plt.subplots()
+    ax.plot([0.123456, 2, 3.987654])
+    ax.set_yticks([0.5], ["0.0035"])
+    svg = svg_of(figures.picture(fig, ALT))
+    assert ">0.0035</text>" in svg
+    assert not any(re.search(r"\d\.\d{3}", d) for d in re.findall(r' d="([^"]*)"', svg))
+
+
 def test_ids_are_unique_across_figures():
     """Two different figures on one page share no id, and every reference has its target."""
     first = svg_of(line())
