@@ -24,3 +24,89 @@ class RandomShift(nn.Module):
         windows = F.pad(x, (p, p, p, p)).unfold(2, H, 1).unfold(3, W, 1)  # (B, C, 2p+1, 2p+1, H, W)
         dy, dx = torch.randint(2 * p + 1, (2, B), device=x.device)  # (B,) each
         return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, H, W)
+
+
+class RandomFlip(nn.Module):
+    """Augmentation as a layer: in training every second image, at random, is mirrored.
+
+    x (B, C, H, W) -> the same shape, left and right swapped. In evaluation it does nothing.
+    Developed in lesson 09.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5  # (B, 1, 1, 1)
+        return torch.where(mirrored, x.flip(3), x)
+
+
+def mlp(*sizes, activation=nn.ReLU):
+    """An MLP of the given layer sizes: mlp(784, 100, 10) has one hidden layer of 100 units."""
+    modules = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        modules += [nn.Linear(n_in, n_out), activation()]
+    return nn.Sequential(*modules[:-1])  # no activation on the logits
+
+
+def r1a(dropout=0.5):
+    """The network of published result R1a: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 1, 3), nn.ReLU(),  # (B, 1, 26, 26)
+        nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Flatten(),  # (B, 576)
+        nn.Linear(576, 100), nn.ReLU(), nn.Dropout(dropout),  # (B, 100)
+        nn.Linear(100, 10), nn.LogSoftmax(1),
+    )  # fmt: skip
+
+
+def r1b(dropout=0.5):
+    """The network of published result R1b: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.ReLU(),  # (B, 20, 12, 12)
+        nn.Conv2d(20, 30, 5), nn.Dropout2d(dropout), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(480, 60), nn.ReLU(), nn.Dropout(dropout),  # (B, 60)
+        nn.Linear(60, 10), nn.LogSoftmax(1),
+    )  # fmt: skip
+
+
+def r3():
+    """The network of published result R3: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(),  # (B, 16, 26, 26)
+        nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2),  # (B, 32, 12, 12)
+        nn.Dropout2d(0.1), nn.Flatten(),  # (B, 4608)
+        nn.Linear(4608, 64), nn.ReLU(),
+        nn.Dropout(0.25),  # published as Dropout2d, which on a flat tensor does this and warns
+        nn.Linear(64, 10), nn.LogSoftmax(1),
+    )  # fmt: skip
+
+
+def r4():
+    """The network of published result R4, repaired: (B, 1, 28, 28) -> logits (B, 10).
+
+    With padding 1, which its listing lacks, the sizes meet the 32·5·5 that it flattens to.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),  # (B, 16, 28, 28)
+        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),  # (B, 16, 14, 14)
+        nn.Conv2d(16, 32, 5, padding=1), nn.ReLU(),  # (B, 32, 12, 12)
+        nn.Conv2d(32, 32, 5, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),  # (B, 800)
+        nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+def cnn(*groups, augment=()):
+    """The course's convolutional network: (B, 1, 28, 28) -> logits (B, 10).
+
+    groups: the channels of its convolutions; between two groups a max-pool halves height and
+    width: cnn((16,), (32,), (64,)). augment: layers that act on the images in training only.
+    The first kernel is 5 × 5, the others 3 × 3, none padded. Developed in lesson 08.
+    """
+    layers, n_in = [*augment], 1
+    for g, group in enumerate(groups):
+        for k, n_out in enumerate(group):
+            layers.append(nn.Conv2d(n_in, n_out, 5 if n_in == 1 else 3, bias=False))
+            if k == len(group) - 1 and g < len(groups) - 1:
+                layers.append(nn.MaxPool2d(2))  # here, so that the rest has a quarter to do
+            layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
+            n_in = n_out
+    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(n_in, 10))

@@ -5,12 +5,14 @@ import platform
 import random
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lessons_src import checkpoint as checkpoints
 from lessons_src.data import Split
 
 
@@ -73,21 +75,25 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
 
 def fit(model: nn.Module, split: Split, epochs: int, optimizer, *, batch_size=64, scheduler=None,
         loss_fn=F.cross_entropy, test: Split | None = None, shuffle=True, seed=0,
-        device=None, progress=True) -> History:  # fmt: skip
+        device=None, progress=True, checkpoint=None) -> History:  # fmt: skip
     """Train `model` on `split` and return what was measured.
 
     split: images (N, ...) float, labels (N,) int64. optimizer: over model.parameters().
     scheduler: stepped after every batch. test: evaluated after every epoch. The order of the
-    examples comes from a generator of its own, seeded with `seed`. TrainingError on a loss
-    that is not finite; ValueError on input of the wrong form. Developed in lesson 05.
+    examples comes from a generator of its own, seeded with `seed`. checkpoint: a file, written
+    after every epoch; where it exists, training goes on from it to the same numbers.
+    TrainingError on a loss that is not finite; ValueError on input of the wrong form;
+    CheckpointError on a file of another training. Developed in lessons 05 and 08.
     """
     check_split(split)
     device = device or pick_device()
     model.to(device)
     split, test = split.to(device), test and test.to(device)
     generator = torch.Generator().manual_seed(seed) if shuffle else None
-    history = History()
-    for epoch in range(1, epochs + 1):
+    settings = {"examples": len(split), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    history = _resume(checkpoint, settings, parts, generator) if checkpoint else History()
+    for epoch in range(len(history.loss) + 1, epochs + 1):
         start, total_loss, correct = time.perf_counter(), 0.0, 0
         model.train()
         for number, index in enumerate(batches(len(split), batch_size, generator), 1):
@@ -110,9 +116,19 @@ def fit(model: nn.Module, split: Split, epochs: int, optimizer, *, batch_size=64
             loss, share = evaluate(model, test, loss_fn=loss_fn)
             history.test_loss.append(loss)
             history.test_accuracy.append(share)
+        if checkpoint:
+            _keep(checkpoint, settings, parts, generator, history)
         if progress:
             print(_line(history, epoch, epochs))
     return history
+
+
+def warmup_decay(t: int, steps: int, warmup: float = 0.3) -> float:
+    """Factor on the peak learning rate at step t of `steps`: up in a line, then down to zero.
+
+    For torch.optim.lr_scheduler.LambdaLR. Developed in lesson 05.
+    """
+    return min(1, (t + 1) / (warmup * steps), (steps - t) / ((1 - warmup) * steps))
 
 
 @torch.no_grad()
@@ -150,6 +166,45 @@ def check_split(split: Split) -> None:
         )
     if len(split) == 0:
         raise ValueError(f"expected at least one example, received images {tuple(images.shape)}")
+
+
+def _keep(path, settings, parts, generator, history) -> None:
+    """Write all that the next epoch depends on: parameters, optimizer, schedule, both random
+    states (the order of the examples; dropout and augmentation), and what was measured."""
+    device = next(parts["model"].parameters()).device
+    random_states = {"torch": torch.get_rng_state()}
+    if generator is not None:
+        random_states["order"] = generator.get_state()
+    if device.type == "cuda":
+        random_states["cuda"] = torch.cuda.get_rng_state(device)
+    states = {name: part.state_dict() for name, part in parts.items() if part is not None}
+    state = {"settings": settings, "parts": states, "random": random_states}
+    checkpoints.save(path, state | {"history": vars(history)})
+
+
+def _resume(path, settings, parts, generator) -> History:
+    """Put back what `_keep` wrote; an empty History where there is no file yet."""
+    if not Path(path).exists():
+        return History()
+    state = checkpoints.load(path)
+    kept = set(state.get("parts", {}))
+    given = {name for name, part in parts.items() if part is not None}
+    if state.get("settings") != settings or kept != given:
+        raise checkpoints.CheckpointError(
+            f"{path} is of another training: it has {state.get('settings')} with {sorted(kept)}, "
+            f"this one {settings} with {sorted(given)}. Delete the file, or name another."
+        )
+    try:
+        for name in sorted(given):
+            parts[name].load_state_dict(state["parts"][name])
+    except (RuntimeError, ValueError) as error:
+        raise checkpoints.CheckpointError(f"{path} is of another {name}: {error}") from error
+    torch.set_rng_state(state["random"]["torch"])
+    if generator is not None:
+        generator.set_state(state["random"]["order"])
+    if "cuda" in state["random"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["random"]["cuda"])
+    return History(**state["history"])
 
 
 def _check_pair(logits: Tensor, labels: Tensor) -> None:

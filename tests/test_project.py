@@ -12,14 +12,8 @@ import pytest
 from lesson_source import ROOT
 
 MODULES = sorted((ROOT / "lessons_src").rglob("*.py"))
-ORDER = [
-    "standin",
-    "data",
-    "train",
-    "figures",
-    "check",
-    "interactive",
-]  # each may import those before it
+# Each may import those before it.
+ORDER = ["standin", "data", "checkpoint", "train", "models", "figures", "check", "interactive"]
 
 
 def test_every_requirement_is_an_exact_pin():

@@ -1,0 +1,134 @@
+"""Benchmarks: what they record is what was measured, and every record can be made again."""
+
+import importlib
+import json
+import math
+import shlex
+import statistics
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from lesson_source import ROOT
+
+import benchmarks
+from benchmarks import own, published, runs
+from lessons_src import data
+from lessons_src.data import Dataset, Split
+
+RECIPES = own.RECIPES | published.RECIPES
+RECORDS = sorted(benchmarks.RESULTS.glob("*.json"))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A data set of 200 noise images that calls itself real."""
+
+    def split(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+        return Split(images, torch.arange(n) % 10)
+
+    made = Dataset("mnist", split(200, 0), split(100, 1), tuple("0123456789"), "here")
+    monkeypatch.setattr(runs.data, "load", lambda name: made)
+    monkeypatch.setattr(runs, "HELD_OUT", 50)
+    return made
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_runs(tiny, name):
+    """One epoch on tiny data: finite loss, a share of correct answers, its seconds."""
+    recipe = replace(RECIPES[name], epochs=1)
+    result = runs.run(recipe, *runs.splits(recipe), seed=0)
+    assert math.isfinite(result["loss"]) and 0 <= result["accuracy"] <= 1
+    assert result["seconds"] > 0
+
+
+def test_the_record_holds_what_was_measured(tiny, tmp_path, capsys):
+    """Mean and sd are those of the runs; date, command, machine and versions are there."""
+    recipe = replace(own.RECIPES["mnist-99"], epochs=1)
+    found = runs.record(recipe, 3, results_folder=tmp_path)
+    record = json.loads((tmp_path / "mnist-99.json").read_text())
+    values = [r["accuracy"] for r in found]
+    assert record["accuracy"]["mean"] == pytest.approx(statistics.fmean(values))
+    assert record["accuracy"]["sd"] == pytest.approx(statistics.stdev(values))
+    assert record["accuracy"]["n"] == 3 and [r["seed"] for r in record["runs"]] == [0, 1, 2]
+    assert record["machine"]["torch"] == torch.__version__ and record["machine"]["threads"]
+    assert {"date", "command", "epochs", "batch_size", "lr", "optimizer"} <= record.keys()
+    assert "written" in capsys.readouterr().out
+
+
+def test_validation_takes_no_test_image_and_writes_nothing(tiny, tmp_path):
+    """Tuning sees the training split only, in two disjoint parts."""
+    recipe = replace(own.RECIPES["mnist-99"], epochs=1)
+    train, held_out = runs.splits(recipe, validation=True)
+    assert (len(train), len(held_out)) == (150, 50)
+    together = torch.cat([train.images, held_out.images]).sum((1, 2, 3)).sort()[0]
+    whole = tiny.train.normalised(tiny.mean, tiny.std).images.sum((1, 2, 3)).sort()[0]
+    torch.testing.assert_close(together, whole)
+    runs.record(recipe, 1, validation=True, results_folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_broken_off_goes_on(tiny, tmp_path):
+    """Two epochs, then the whole of three: the numbers of three in one go."""
+    recipe = replace(published.RECIPES["R3"], epochs=3)
+    split = runs.splits(recipe)
+    whole = runs.run(recipe, *split, seed=1)
+    runs.run(replace(recipe, epochs=2), *split, seed=1, folder=tmp_path)
+    resumed = runs.run(recipe, *split, seed=1, folder=tmp_path)
+    assert (resumed["accuracy"], resumed["loss"]) == (whole["accuracy"], whole["loss"])
+
+
+def test_the_stand_in_is_never_recorded(monkeypatch, tmp_path):
+    """No real data: an error that says so, before any training."""
+    monkeypatch.setenv("LESSONS_DATA", "standin")
+    with pytest.raises(data.DataError, match="not the stand-in"):
+        runs.record(own.RECIPES["mnist-99"], 1, results_folder=tmp_path)
+
+
+def test_moments_are_those_of_the_recipe(tiny):
+    """R3's copied constants, R2's plain 0 to 1, and the training split's own."""
+    for name, (mean, std) in {"R3": (0.1302, 0.3069), "R2": (0, 1),
+                              "R5": (tiny.mean, tiny.std)}.items():  # fmt: skip
+        train, _ = runs.splits(published.RECIPES[name])
+        torch.testing.assert_close(train.images, (tiny.train.images / 255 - mean) / std)
+
+
+@pytest.mark.parametrize("module", ["own", "published"])
+def test_the_command_line_says_what_there_is(module):
+    """--help names every recipe; an unknown one is answered with the list."""
+    command = [sys.executable, "-m", f"benchmarks.{module}"]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, cwd=ROOT)
+    for name in importlib.import_module(f"benchmarks.{module}").RECIPES:
+        assert name in shown.stdout
+    wrong = subprocess.run([*command, "R99"], capture_output=True, text=True, cwd=ROOT)
+    assert wrong.returncode == 2 and "unknown: R99; there are:" in wrong.stderr
+
+
+def test_a_missing_record_names_its_command():
+    """What a lesson says when a record was never made."""
+    with pytest.raises(FileNotFoundError, match="python -m benchmarks.published R99"):
+        benchmarks.recorded("R99")
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
+def test_every_record_belongs_to_a_recipe_and_adds_up(path):
+    """Its command makes it, its recipe is today's, its mean and sd are those of its runs."""
+    record = json.loads(path.read_text())
+    module = shlex.split(record["command"])[2]
+    assert module.startswith("benchmarks.") and record["name"] == path.stem
+    if record["name"] not in RECIPES:
+        return  # a comparison of several recipes: it has tests of its own
+    recipe = RECIPES[record["name"]]
+    said = {key: record[key] for key in ("dataset", "epochs", "batch_size", "lr", "warmup")}
+    train = Split(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64))
+    assert said == {k: v for k, v in runs.describe(recipe, train).items() if k in said}
+    for key in ("accuracy", "seconds"):
+        values = [run[key] for run in record["runs"]]
+        assert record[key]["mean"] == pytest.approx(statistics.fmean(values))
+        assert record[key]["n"] == len(values)
+        if len(values) > 1:
+            assert record[key]["sd"] == pytest.approx(statistics.stdev(values))

@@ -1,0 +1,107 @@
+"""Layers and networks that lessons share."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lessons_src.models import RandomFlip, RandomShift, cnn, mlp, r1a, r1b, r3, r4
+
+
+def images(n=64, channels=2, seed=0):
+    return torch.randn(n, channels, 9, 7, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 3])
+def test_every_shifted_image_is_one_of_the_possible_shifts(pixels):
+    """Each image, all its channels together, is the padded image cut out at one place."""
+    x = images(400)
+    shifted = RandomShift(pixels)(x)
+    assert shifted.shape == x.shape
+    padded, seen = F.pad(x, (pixels,) * 4), set()
+    places = [(i, j) for i in range(2 * pixels + 1) for j in range(2 * pixels + 1)]
+    for n in range(len(x)):
+        found = [(i, j) for i, j in places
+                 if torch.equal(padded[n, :, i : i + 9, j : j + 7], shifted[n])]  # fmt: skip
+        assert len(found) == 1
+        seen.add(found[0])
+    assert len(seen) > 0.9 * len(places) or pixels == 3
+    assert (0, 0) in seen or pixels == 3
+
+
+def test_shifts_differ_between_images_and_calls():
+    """No two calls give the same; a seed repeats them."""
+    x, shift = images(), RandomShift(2)
+    torch.manual_seed(0)
+    first, second = shift(x), shift(x)
+    torch.manual_seed(0)
+    assert torch.equal(first, shift(x)) and not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("layer", [RandomShift(2), RandomFlip()])
+def test_augmentation_is_off_in_evaluation_and_passes_gradients(layer):
+    """eval(): the input itself. train(): each kept pixel's gradient is one."""
+    x = images().requires_grad_()
+    assert layer.eval()(x) is x
+    out = layer.train()(x)
+    out.sum().backward()
+    assert set(x.grad.unique().tolist()) <= {0.0, 1.0} and x.grad.mean() > 0.5
+    assert RandomShift(0)(x) is x
+
+
+def test_flips_are_about_half_and_whole_images():
+    """Each image is itself or its mirror image, about as many of both."""
+    x = images(1000)
+    torch.manual_seed(0)
+    flipped = RandomFlip()(x)
+    same = (flipped == x).flatten(1).all(1)
+    mirrored = (flipped == x.flip(3)).flatten(1).all(1)
+    assert (same ^ mirrored).all() and 430 < mirrored.sum() < 570
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [(r1a, 58_730), (r1b, 45_020), (lambda: mlp(784, 512, 512, 10), 669_706),
+     (lambda: mlp(784, 100, 10), 79_510), (r3, 300_426), (r4, 280_186)],
+    ids=["R1a", "R1b", "R2", "R5", "R3", "R4"],
+)  # fmt: skip
+def test_published_networks_have_their_parameters(network, parameters):
+    """The numbers published for R1a, R1b, R2, R5; for R3 and R4 what their layers give."""
+    assert sum(p.numel() for p in network().parameters()) == parameters
+
+
+@pytest.mark.parametrize("network", [r1a, r1b, r3])
+def test_published_networks_end_in_log_probabilities(network):
+    """exp of the output sums to one, so NLL on it is cross-entropy."""
+    out = network()(torch.randn(5, 1, 28, 28))
+    assert out.shape == (5, 10)
+    torch.testing.assert_close(out.exp().sum(1), torch.ones(5))
+
+
+@pytest.mark.parametrize("groups", [((4,), (6,), (8,)), ((4,), (6, 6), (8,)), ((4, 4), (4, 4))])
+def test_cnn_is_the_layers_that_it_says(groups):
+    """By torch.nn.functional, layer for layer: convolution, pool at a group's end, norm, ReLU."""
+    torch.manual_seed(0)
+    model = cnn(*groups).eval()
+    x = a = torch.randn(3, 1, 28, 28)
+    layers = [m for m in model if list(m.parameters())]
+    convolutions, norms, last = layers[:-1:2], layers[1:-1:2], layers[-1]
+    ends = {sum(map(len, groups[: g + 1])) for g in range(len(groups) - 1)}
+    for k, (conv, norm) in enumerate(zip(convolutions, norms, strict=True), 1):
+        assert conv.kernel_size == ((5, 5) if k == 1 else (3, 3))
+        a = F.conv2d(a, conv.weight)
+        a = F.max_pool2d(a, 2) if k in ends else a
+        a = F.relu(F.batch_norm(a, norm.running_mean, norm.running_var, norm.weight, norm.bias))
+    logits = F.linear(a.amax((2, 3)), last.weight, last.bias)
+    torch.testing.assert_close(model(x), logits)
+    assert [c.out_channels for c in convolutions] == [c for g in groups for c in g]
+
+
+def test_cnn_augments_in_training_only():
+    """The layers given act first, and leave evaluation alone."""
+    torch.manual_seed(0)
+    model = cnn((4,), (8,), augment=[RandomShift(2), RandomFlip()])
+    x = torch.randn(8, 1, 28, 28)
+    model.eval()
+    assert torch.equal(model(x), model(x))
+    model.train()
+    assert not torch.equal(model(x), model(x))
