@@ -49,8 +49,10 @@ const reach = new ResizeObserver((changed) =>
   )
 );
 
+const watched = new WeakSet();
 function mendWidgets() {
-  document.querySelectorAll(".nn-figure, .nn-stepper > .widget-box").forEach((box) => reach.observe(box));
+  for (const box of document.querySelectorAll(".nn-figure, .nn-stepper > .widget-box"))
+    if (!watched.has(box)) watched.add(box) && reach.observe(box); // observing again would measure again
   document.querySelectorAll(".nn-stepper").forEach(mendStepper);
   document.querySelectorAll(".nn-quiz").forEach(mendQuiz);
   document.querySelectorAll('.widget-label[title="null"]').forEach((label) => (label.title = ""));
