@@ -26,6 +26,28 @@ class RandomShift(nn.Module):
         return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, H, W)
 
 
+class Crop(nn.Module):
+    """The middle of an image, in training moved by up to `shift` pixels: augmentation and economy.
+
+    x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after it.
+    Developed in lesson 08.
+    """
+
+    def __init__(self, size: int, shift: int = 0):
+        super().__init__()
+        self.size, self.shift = size, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        (B, _, H, W), n, s = x.shape, self.size, self.shift
+        top, left = (H - n) // 2 - s, (W - n) // 2 - s
+        middle = x[:, :, top : top + n + 2 * s, left : left + n + 2 * s]
+        if not self.training or s == 0:
+            return middle[:, :, s : s + n, s : s + n]
+        windows = middle.unfold(2, n, 1).unfold(3, n, 1)  # (B, C, 2s+1, 2s+1, n, n), a view
+        dy, dx = torch.randint(2 * s + 1, (2, B), device=x.device)  # (B,) each
+        return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, n, n)
+
+
 class RandomFlip(nn.Module):
     """Augmentation as a layer: in training every second image, at random, is mirrored.
 
