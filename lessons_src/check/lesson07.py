@@ -17,9 +17,9 @@ def sides(answer) -> bool:
         (28, [(3, 1, 0, 1)], "A kernel of 3 fits at 26 places: two fewer than pixels."),
         (28, [(5, 1, 0, 1), (2, 2, 0, 1)], "Each layer starts from the side that the one before "
          "it left, and one side is returned for each layer."),
-        (28, [(3, 1, 1, 1), (3, 2, 1, 1)], "The padding is laid at both ends: 2p pixels more."),
         (9, [(2, 2, 0, 1), (3, 2, 0, 1)], "Round down first, then add 1: the last window that "
          "would hang over the end is left out."),
+        (28, [(3, 1, 1, 1), (3, 2, 1, 1)], "The padding is laid at both ends: 2p pixels more."),
         (28, [(3, 1, 2, 2), (3, 1, 0, 3)], "With dilation d a kernel reaches over d(k − 1) + 1 "
          "pixels."),
         (31, [(5, 3, 2, 1), (3, 2, 1, 2), (2, 1, 0, 1)], "All four numbers at once; see the box."),
@@ -144,7 +144,7 @@ def conv1d_back(answer) -> bool:
         (delta,) = _drawn(z.shape, seed=n + k)
         expected = torch.autograd.grad(z, leaves, delta)
         x, w = (t.detach() for t in leaves[:2])
-        shown = (f"x {tuple(x.shape)}, w {tuple(w.shape)}, stride {stride}, padding {padding}")
+        shown = f"x {tuple(x.shape)}, w {tuple(w.shape)}, stride {stride}, padding {padding}"
         hint = f"Value 1 is dx, value 2 dw, value 3 db. {hint}"
         cases.append(Case((delta, x, w, stride, padding), expected, hint, shown))
     return exercise("conv1d_back", answer, cases)
