@@ -618,6 +618,23 @@ def test_r4_is_the_published_network_and_its_sizes_are_those_of_the_model(page):
     assert found[-1] == ("Flatten", (2, 128)) and "2x128 and 800x256" in str(error)
 
 
+@pytest.mark.parametrize("C", [1, 4])
+def test_two_3x3_against_one_5x5(page, C):
+    """The table: the same field, the counts of weights and of multiplications, and without a bend
+    between them the pair is one convolution of 5x5, with the full convolution of the kernels."""
+    pair, single = [nn.Conv2d(C, C, 3) for _ in range(2)], nn.Conv2d(C, C, 5)
+    assert page["receptive_field"]([(3, 1, 1)] * 2) == page["receptive_field"]([(5, 1, 1)]) == 5
+    count = [sum(p.numel() for layer in layers for p in layer.parameters())
+             for layers in (pair, [single])]  # fmt: skip
+    assert count == [2 * (9 * C**2 + C), 25 * C**2 + C]
+    assert [sum(layer.weight.numel() for layer in pair), single.weight.numel()] == [
+        18 * C**2, 25 * C**2]  # fmt: skip
+    x, first, second = drawn((2, C, 9, 9), (C, C, 3, 3), (C, C, 3, 3))
+    joined = F.conv2d(F.pad(first.transpose(0, 1), [2] * 4), second.flip(2, 3)).transpose(0, 1)
+    assert joined.shape == (C, C, 5, 5)
+    close(F.conv2d(x, joined), F.conv2d(F.conv2d(x, first), second))
+
+
 def test_the_convolution_as_a_matrix_is_transposed_on_the_way_back(page):
     """Forward M x, backward M^T delta: the picture of the matrix says the same as the formulas."""
     w, setting = drawn((1, 1, 3, 3)), (1, 0, 1)
