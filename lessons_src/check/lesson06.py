@@ -37,10 +37,11 @@ def channel_dropout(answer) -> bool:
     """channel_dropout(x, rate, keep, training): whole channels, the others enlarged."""
     x, keep = _drawn(2, 3, 2, 2), torch.tensor([[1.0, 0, 1], [0, 0, 1]]).double()
     hints = (
-        "What stays is divided by the probability of staying, 1 − rate, so that the mean stays.",
+        "What stays is divided by the probability of staying, 1 − rate, so that the mean stays. "
+        "keep[b, c] is for all pixels of channel c of image b: give it two more axes.",
         "The rate is the probability of dropping: with a rate of 0.2 what stays grows little.",
         "In evaluation nothing is dropped and nothing is enlarged.",
-        "keep[b, c] is for all pixels of channel c of image b: give it two more axes.",
+        "The mask of image b and channel c, and no other image's: do the axes match?",
     )
     inputs = ((x, 0.5, keep, True), (x, 0.2, keep, True), (x, 0.2, keep, False),
               (_drawn(3, 3, 3, 3), 0.25, torch.eye(3).double(), True))  # fmt: skip
@@ -79,13 +80,14 @@ def mixup(answer) -> bool:
     """mixup(images, labels, order, share, K): blended images and labels."""
     images, labels = _drawn(4, 1, 3, 3), torch.tensor([2, 0, 2, 1])
     hints = (
-        "With a share of 1 nothing is mixed; the labels are one-hot rows, as float.",
-        "`share` is what the image keeps of itself, 1 − share comes from image order[n].",
+        "With a share of 1 nothing is mixed: share belongs to the image itself. The labels are one-hot rows, as float.",
+        "`share` is what the image keeps of itself, 1 − share comes from image order[n]; the "
+        "labels alike.",
         "The labels are blended by the same share, in the same order as the images.",
     )
     cases = []
     for (order, share, K), hint in zip(
-        (([0, 1, 2, 3], 1.0, 3), ([1, 0, 3, 2], 0.8, 3), ([1, 2, 3, 0], 0.3, 5)), hints, strict=True
+        (([1, 0, 3, 2], 1.0, 3), ([1, 0, 3, 2], 0.8, 3), ([1, 2, 3, 0], 0.3, 5)), hints, strict=True
     ):
         q = torch.eye(K).double()
         pairs = [(n, k) for n, k in enumerate(order)]
@@ -106,7 +108,7 @@ def batch_norm_images(answer) -> bool:
         "The momentum is the share of the new: (1 − momentum) · old + momentum · new. The "
         "variance that is remembered is the unbiased one: times n / (n − 1), n = B · H · W.",
         "In evaluation the running statistics normalize, and they stay as they are.",
-        "Channels that are constant: ε stands inside the root, with the variance.",
+        "Channels that are nearly constant: ε stands inside the root, with the variance.",
         "Your running statistics carry a graph: detach() what is remembered, or memory grows "
         "with every step.",
     )
@@ -115,7 +117,7 @@ def batch_norm_images(answer) -> bool:
         (_drawn(3, 2, 2, 2), 0.1, True, 1e-5, False, 1),
         (3 * _drawn(2, 2, 2, 1) + 1, 0.1, True, 1e-5, False, 3),
         (3 * _drawn(3, 2, 2, 2) + 1, 0.3, False, 1e-5, False, 3),
-        (torch.full((2, 2, 2, 2), 7.0).double(), 0.3, True, 0.1, False, 3),
+        (7 + 0.1 * _drawn(2, 2, 2, 2), 0.3, True, 0.1, False, 3),
         (_drawn(3, 2, 2, 2, seed=7), 0.3, True, 1e-5, True, 3),
     )
     weight, bias = torch.tensor([2.0, 0.5]).double(), torch.tensor([1.0, -1.0]).double()
