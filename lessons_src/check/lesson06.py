@@ -80,7 +80,8 @@ def mixup(answer) -> bool:
     """mixup(images, labels, order, share, K): blended images and labels."""
     images, labels = _drawn(4, 1, 3, 3), torch.tensor([2, 0, 2, 1])
     hints = (
-        "With a share of 1 nothing is mixed: share belongs to the image itself. The labels are one-hot rows, as float.",
+        "With a share of 1 nothing is mixed: share belongs to the image itself. The "
+        "labels are one-hot rows, as float.",
         "`share` is what the image keeps of itself, 1 − share comes from image order[n]; the "
         "labels alike.",
         "The labels are blended by the same share, in the same order as the images.",
@@ -107,7 +108,7 @@ def batch_norm_images(answer) -> bool:
         "variance divided by all B · H · W values.",
         "The momentum is the share of the new: (1 − momentum) · old + momentum · new. The "
         "variance that is remembered is the unbiased one: times n / (n − 1), n = B · H · W.",
-        "In evaluation the running statistics normalize, and they stay as they are.",
+        "In evaluation the running statistics normalise, and they stay as they are.",
         "Channels that are nearly constant: ε stands inside the root, with the variance.",
         "Your running statistics carry a graph: detach() what is remembered, or memory grows "
         "with every step.",
