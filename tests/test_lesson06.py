@@ -542,7 +542,7 @@ def test_network_has_its_remedies(page):
 
 
 def test_small_helpers(page):
-    """epochs_until counts from 1, one past the last for never; the standard error is sd / root n."""
+    """epochs_until counts from 1, one past the last for never; standard error is sd / root n."""
     history = SimpleNamespace(accuracy=[0.5, 0.9, 0.8])
     assert [page["epochs_until"](history, s) for s in (0.4, 0.9, 0.95)] == [1, 2, 4]
     values = np.array([1.0, 2.0, 4.0])
