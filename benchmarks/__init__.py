@@ -18,8 +18,9 @@ def recorded(name: str) -> dict:
     """
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        module = "published" if name.startswith("R") else "own"
+        module, _, what = name.rpartition("-") if name.startswith("ablation-") else ("", "", name)
+        module = module or ("published" if name.startswith("R") else "own")
         raise FileNotFoundError(
-            f"{path} has not been recorded; it is made by:  python -m benchmarks.{module} {name}"
+            f"{path} has not been recorded; it is made by:  python -m benchmarks.{module} {what}"
         )
     return json.loads(path.read_text())

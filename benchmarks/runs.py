@@ -41,7 +41,20 @@ class Recipe:
     shuffle: bool = True
     moments: tuple[float, float] | None = None  # mean and std; None: the training split's own
     channels_last: bool = False
+    two_looks: bool = False  # also measured with each image and its mirror image, reported apart
     choices: str = ""
+
+
+class TwoLooks(nn.Module):
+    """Test-time augmentation: the mean of the probabilities for an image and its mirror image."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        both = self.model(x).softmax(1) + self.model(x.flip(3)).softmax(1)  # (B, 10)
+        return (both / 2).log()
 
 
 def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
@@ -84,6 +97,8 @@ def run(recipe: Recipe, train: Split, test: Split, seed: int, folder=None, progr
                   progress=progress, checkpoint=file)  # fmt: skip
     loss, share = evaluate(model, test, loss_fn=F.cross_entropy)
     result = {"seed": seed, "accuracy": share, "loss": loss, "seconds": sum(history.seconds)}
+    if recipe.two_looks:
+        result["accuracy_tta"] = evaluate(TwoLooks(model), test)[1]
     result |= {"train_loss": history.loss, "train_accuracy": history.accuracy}
     return result | {"parameters": sum(p.numel() for p in model.parameters()), "model": model}
 
@@ -142,9 +157,10 @@ def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results
     spread = f" ± {accuracy['sd']:.2%}" if accuracy["sd"] is not None else ""
     print(f"{recipe.name}  {on} {accuracy['mean']:.2%}{spread} (n = {seeds}), "
           f"{seconds['mean']:.1f} s")  # fmt: skip
+    extra = {"accuracy_tta": summarise(found, "accuracy_tta")} if recipe.two_looks else {}
     if not validation:
         print("written:", write(recipe.name, describe(recipe, train) | {
-            "accuracy": accuracy, "seconds": seconds, "machine": start, "runs": found,
+            "accuracy": accuracy, **extra, "seconds": seconds, "machine": start, "runs": found,
         }, results_folder))  # fmt: skip
     return found
 

@@ -110,8 +110,10 @@ def test_the_command_line_says_what_there_is(module):
 
 def test_a_missing_record_names_its_command():
     """What a lesson says when a record was never made."""
-    with pytest.raises(FileNotFoundError, match="python -m benchmarks.published R99"):
-        benchmarks.recorded("R99")
+    for name, command in {"R99": "published R99", "mnist-100": "own mnist-100",
+                          "ablation-x": "ablation x"}.items():  # fmt: skip
+        with pytest.raises(FileNotFoundError, match=f"python -m benchmarks.{command}"):
+            benchmarks.recorded(name)
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
