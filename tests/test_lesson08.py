@@ -22,7 +22,7 @@ from lessons_src.data import Split
 LESSON = "08_cnn_mnist"
 FUNCTIONS = ("r1a", "r1b", "r3", "cnn", "shapes", "table", "maps_of", "front", "silent_starts",
              "record", "measured", "show_record", "made", "training", "PowerCut", "breaks_at",
-             "multiply_adds", "recipe", "maps_by_layer", "sentence", "CPU")  # fmt: skip
+             "multiply_adds", "recipe", "maps_by_layer", "sentence", "CPU", "Crop")  # fmt: skip
 NETWORKS = ("r1a", "r1b", "r3", "cnn")
 
 
@@ -57,10 +57,11 @@ def boxed(label):
 
 
 def source_on_page(name):
-    """A function's source, as the page's cell has it."""
+    """A function's or class's source, as the page's cell has it."""
     for cell in cells(LESSON):
-        if cell.cell_type == "code" and f"def {name}(" in cell.source:
-            lines = cell.source[cell.source.index(f"def {name}(") :].splitlines()
+        found = re.search(rf"^(def|class) {name}\(", cell.source, re.M)
+        if cell.cell_type == "code" and found:
+            lines = cell.source[found.start() :].splitlines()
             end = next((k for k, x in enumerate(lines[1:], 1) if x and x[0] != " "), len(lines))
             return "\n".join(lines[:end]).rstrip() + "\n"
     raise LookupError(name)
@@ -139,7 +140,7 @@ def test_eq_multiply_adds(page, c_in, c_out, k, side):
 # The networks ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "Crop"])
 def test_the_page_writes_out_the_module_network(name):
     """To the letter: later lessons import what this page shows."""
     assert source_on_page(name) == inspect.getsource(getattr(models, name))
@@ -217,7 +218,7 @@ def test_recipe_is_the_benchmarks_recipe(page):
 
     split = images(300)
     torch.manual_seed(0)
-    ours = page["cnn"]((16,), (32,), (64,)).to(memory_format=torch.channels_last)
+    ours = page["cnn"]((16,), (32, 32), (64,)).to(memory_format=torch.channels_last)
     page["recipe"](ours, split)
     done = runs.run(own.RECIPES["mnist-99"], split, split, seed=0)["model"]
     for a, b in zip(ours.state_dict().values(), done.cpu().state_dict().values(), strict=True):
