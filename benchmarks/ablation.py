@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks import own, runs
 from lessons_src.data import DataError
-from lessons_src.models import RandomShift
+from lessons_src.models import Crop, cnn
 
 
 def without(kind: type, network) -> nn.Module:
@@ -69,8 +69,10 @@ NET = WHOLE.network
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
 VARIANTS = {
     "whole": ("nothing", WHOLE),
-    "no shift": ("images are not shifted",
-                 replace(WHOLE, network=partial(without, RandomShift, NET))),
+    "no shift": ("the crop always from the middle", replace(WHOLE, network=partial(
+        cnn, (24,), (48, 48), (96,), augment=[Crop(24)]))),
+    "no crop": ("all of the image, never moved",
+                replace(WHOLE, network=partial(without, Crop, NET))),
     "no label smoothing": ("plain cross-entropy", replace(WHOLE, loss_fn=F.cross_entropy)),
     "no batch norm": ("convolutions with a bias instead",
                       replace(WHOLE, network=partial(without_batch_norm, NET))),
