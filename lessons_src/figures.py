@@ -27,7 +27,13 @@ BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = PALETTE.values()
 INK = "#010203"  # no colour that anyone would choose: becomes the CSS currentColor
 # Signed values: blue below zero, nothing at zero, orange above it: reads on white and on black.
 DIVERGING = LinearSegmentedColormap.from_list(
-    "diverging", [(0, 0.45, 0.7, 1), (0, 0.45, 0.7, 0), (0.84, 0.37, 0, 0), (0.84, 0.37, 0, 1)]
+    "diverging",
+    [
+        (0, (0, 0.45, 0.7, 1)),
+        (0.5, (0, 0.45, 0.7, 0)),
+        (0.5, (0.84, 0.37, 0, 0)),
+        (1, (0.84, 0.37, 0, 1)),
+    ],
 )
 STYLE = {
     "figure.figsize": (6.2, 3.4), "figure.facecolor": "none", "axes.facecolor": "none",

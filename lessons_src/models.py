@@ -26,6 +26,28 @@ class RandomShift(nn.Module):
         return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, H, W)
 
 
+class Crop(nn.Module):
+    """The middle of an image, in training moved by up to `shift` pixels: augmentation and economy.
+
+    x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after it.
+    Developed in lesson 08.
+    """
+
+    def __init__(self, size: int, shift: int = 0):
+        super().__init__()
+        self.size, self.shift = size, shift
+
+    def forward(self, x: Tensor) -> Tensor:
+        (B, _, H, W), n, s = x.shape, self.size, self.shift
+        top, left = (H - n) // 2 - s, (W - n) // 2 - s
+        middle = x[:, :, top : top + n + 2 * s, left : left + n + 2 * s]
+        if not self.training or s == 0:
+            return middle[:, :, s : s + n, s : s + n]
+        windows = middle.unfold(2, n, 1).unfold(3, n, 1)  # (B, C, 2s+1, 2s+1, n, n), a view
+        dy, dx = torch.randint(2 * s + 1, (2, B), device=x.device)  # (B,) each
+        return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, n, n)
+
+
 class RandomFlip(nn.Module):
     """Augmentation as a layer: in training every second image, at random, is mirrored.
 
@@ -94,19 +116,26 @@ def r4():
     )  # fmt: skip
 
 
-def cnn(*groups, augment=()):
+def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0, size=28):
     """The course's convolutional network: (B, 1, 28, 28) -> logits (B, 10).
 
     groups: the channels of its convolutions; between two groups a max-pool halves height and
-    width: cnn((16,), (32,), (64,)). augment: layers that act on the images in training only.
-    The first kernel is 5 × 5, the others 3 × 3, none padded. Developed in lesson 08.
+    width: cnn((16,), (32,), (64,)). augment: layers that act on the images first; size: what they
+    leave of 28. kernel: of the first convolution, the others have 3. padded: convolutions keep
+    the size. flatten: the last maps go on whole, place by place, else their maxima alone.
+    Developed in lessons 08 and 09.
     """
-    layers, n_in = [*augment], 1
+    layers, n_in = [], 1
     for g, group in enumerate(groups):
         for k, n_out in enumerate(group):
-            layers.append(nn.Conv2d(n_in, n_out, 5 if n_in == 1 else 3, bias=False))
+            pad = kernel // 2 if padded else 0
+            layers.append(nn.Conv2d(n_in, n_out, kernel, padding=pad, bias=False))
             if k == len(group) - 1 and g < len(groups) - 1:
                 layers.append(nn.MaxPool2d(2))  # here, so that the rest has a quarter to do
             layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
-            n_in = n_out
-    return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(n_in, 10))
+            n_in, kernel = n_out, 3
+    layers += [nn.Flatten()] if flatten else [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
+    with torch.no_grad():  # counted by running it, not by hand
+        features = nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
+    layers += [nn.Dropout(dropout)] * (dropout > 0) + [nn.Linear(features, 10)]
+    return nn.Sequential(*augment, *layers).train()

@@ -132,3 +132,9 @@ def test_between_has_a_second_range_on_the_standin(monkeypatch):
 def test_between_takes_tensors():
     """A 0-d tensor is a number."""
     between(torch.tensor(0.5), 0, 1, "share")
+
+
+def test_between_takes_a_tensor_that_autograd_follows(recwarn):
+    """A number is a number: no warning on a page."""
+    check.between(torch.tensor(0.5, requires_grad=True), 0, 1, "a share")
+    assert not recwarn.list

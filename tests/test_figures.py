@@ -135,3 +135,12 @@ def luminance(colour):
 def test_palette_reads_on_white(name):
     """At least 3:1 against white (WCAG's bound for graphics)."""
     assert 1.05 / (luminance(figures.PALETTE[name]) + 0.05) >= 3
+
+
+def test_signed_colours_show_small_values():
+    """A tenth of the limit has a tenth of the strength, on both sides; zero shows nothing."""
+    for share in (0.1, 0.3, 0.6, 1.0):
+        below, above = figures.DIVERGING((1 - share) / 2), figures.DIVERGING((1 + share) / 2)
+        assert below[3] == pytest.approx(share, abs=0.02) == above[3]
+        assert below[2] > below[0] and above[0] > above[2]  # blue below, orange above
+    assert figures.DIVERGING(0.5)[3] < 0.01

@@ -275,7 +275,7 @@ def test_two_looks_is_the_mean_probability(page, scale):
 
 def record(name, **more):
     runs = [{"seed": s, "accuracy": 0.92, "train_loss": [0.5, 0.3], "train_accuracy": [0.8, 0.95],
-             "seconds": 60.0} | more for s in range(2)]  # fmt: skip
+             "seconds": 60.0, "parameters": 1234} | more for s in range(2)]  # fmt: skip
     return {"name": name, "date": "2026-01-02", "epochs": 2, "runs": runs,
             "accuracy": {"mean": 0.92, "sd": 0.001, "n": 2},
             "seconds": {"mean": 60.0, "sd": 1.0, "n": 2},

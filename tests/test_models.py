@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lessons_src.models import RandomFlip, RandomShift, cnn, mlp, r1a, r1b, r3, r4
+from lessons_src.models import Crop, RandomFlip, RandomShift, cnn, mlp, r1a, r1b, r3, r4
 
 
 def images(n=64, channels=2, seed=0):
@@ -94,6 +94,31 @@ def test_cnn_is_the_layers_that_it_says(groups):
     logits = F.linear(a.amax((2, 3)), last.weight, last.bias)
     torch.testing.assert_close(model(x), logits)
     assert [c.out_channels for c in convolutions] == [c for g in groups for c in g]
+
+
+def test_cnn_padded_and_flat_keeps_every_place():
+    """28, 14, 7: with padding only pools shrink; the classifier sees every place."""
+    model = cnn((4,), (6,), (8,), kernel=3, padded=True, flatten=True, dropout=0.3)
+    assert model[-1].in_features == 8 * 7 * 7 and isinstance(model[-2], torch.nn.Dropout)
+    assert all(m.training for m in model) and model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    small = cnn((4,), (8,), augment=[Crop(24)], flatten=True, size=24)
+    assert small[-1].in_features == 8 * 8 * 8 and small(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_crop_is_the_middle_or_up_to_shift_beside_it(shift):
+    """Evaluation: the middle. Training: each image cut out at one of the possible places."""
+    x = torch.randn(300, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+    crop, seen = Crop(8, shift), set()
+    assert torch.equal(crop.eval()(x), x[:, :, 2:10, 2:10])
+    cut = crop.train()(x)
+    for n in range(len(x)):
+        places = [(i, j) for i in range(5) for j in range(5)
+                  if torch.equal(x[n, :, i : i + 8, j : j + 8], cut[n])]  # fmt: skip
+        assert len(places) == 1
+        seen.add(places[0])
+    near = range(2 - shift, 3 + shift)
+    assert seen == {(i, j) for i in near for j in near}
 
 
 def test_cnn_augments_in_training_only():

@@ -42,7 +42,17 @@ function mendQuiz(box) {
   box.lastElementChild.ariaLive = "polite"; // the reasons
 }
 
+// What is wider than its box scrolls; then it can be reached by keyboard, in every browser.
+const reach = new ResizeObserver((changed) =>
+  changed.forEach(({ target }) =>
+    target.scrollWidth > target.clientWidth ? (target.tabIndex = 0) : target.removeAttribute("tabindex")
+  )
+);
+
+const watched = new WeakSet();
 function mendWidgets() {
+  for (const box of document.querySelectorAll(".nn-figure, .nn-stepper > .widget-box"))
+    if (!watched.has(box)) watched.add(box) && reach.observe(box); // observing again would measure again
   document.querySelectorAll(".nn-stepper").forEach(mendStepper);
   document.querySelectorAll(".nn-quiz").forEach(mendQuiz);
   document.querySelectorAll('.widget-label[title="null"]').forEach((label) => (label.title = ""));
@@ -50,6 +60,11 @@ function mendWidgets() {
 
 document.addEventListener("DOMContentLoaded", () => {
   new MutationObserver(mendWidgets).observe(document.getElementById("main-content"), { childList: true, subtree: true });
+  mendWidgets();
+  // What a cell prints wraps if it is sentences; if there are columns in it, it scrolls.
+  document.querySelectorAll(".cell_output .stream").forEach((output) =>
+    output.classList.toggle("nn-sentences", !/\S {2}|^ /m.test(output.textContent.trim()))
+  );
   // A fold is called what it says, not "Toggle hidden content".
   document.querySelectorAll("details.hide > summary").forEach((summary) => summary.removeAttribute("aria-label"));
   document.querySelectorAll("dialog").forEach((dialog) =>

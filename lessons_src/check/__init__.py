@@ -150,7 +150,7 @@ def between(value: float, low: float, high: float, what: str, *, unit: str = "",
     """
     if standin and data.using_standin():
         low, high = standin
-    value = float(value)
+    value = float(value.detach() if isinstance(value, torch.Tensor) else value)
 
     def written(x):
         return f"{x:.2%}" if unit == "%" else f"{x:.4g}{' ' * bool(unit)}{unit}"

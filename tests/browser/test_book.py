@@ -116,6 +116,9 @@ def test_page_on_a_phone_from_disk(visit, page):
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert not {i for i in ids if ids.count(i) > 1}
     assert tab.locator(".katex-error").count() == 0
+    stray = tab.evaluate("""[...document.querySelectorAll('span.math')]
+        .map(e => e.nextSibling?.data ?? '').filter(text => /^[,.;:!?)]/.test(text))""")
+    assert not stray, "a comma that may begin a line"
     pictures = tab.evaluate("""[...document.querySelectorAll('main :is(img, svg[role=img])')]
         .map(e => e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? '')""")
     assert not [words for words in pictures if len(words) < 20 or re.search(r"[/\\]\w+\.\w", words)]
@@ -205,6 +208,32 @@ def test_phone_menu(visit):
     menu.click()
     link.click()
     tab.wait_for_url("**/glossary.html")
+
+
+@pytest.mark.parametrize("page", LESSONS)
+def test_figures_on_a_phone(visit, page):
+    """A figure is 520 px wide, or as wide as it was drawn; what is beyond the screen is reached
+    by swiping or by arrow keys, a stepper's next frame stands where the last one stood, and
+    neither makes the page too wide."""
+    tab = visit(on_disk(page), PHONE)
+    narrow = tab.evaluate("""[...document.querySelectorAll('.nn-figure > svg')]
+        .filter(e => e.checkVisibility())
+        .filter(e => e.clientWidth < Math.min(520, e.getAttribute('width')) - 1).length""")
+    assert narrow == 0
+    boxes = tab.locator(".nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box")
+    wide = [box for box in boxes.all() if box.evaluate("e => e.scrollWidth > e.clientWidth")]
+    for box in wide:
+        box.focus()
+        assert box.evaluate("e => e === document.activeElement")
+        tab.keyboard.press("ArrowRight")
+        tab.wait_for_timeout(200)
+        assert box.evaluate("e => e.scrollLeft") > 0
+    for stepper in tab.locator(".nn-stepper").all():
+        frames = stepper.locator("> .widget-box")
+        before = frames.evaluate("e => e.scrollLeft")
+        step_by_keyboard(tab, stepper)
+        assert frames.evaluate("e => e.scrollLeft") == before
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_search_from_disk(visit):

@@ -1,0 +1,118 @@
+"""What each ingredient of a recipe bought: the recipe without it, measured on held-out images.
+
+    python -m benchmarks.ablation mnist         writes results/ablation-mnist.json
+    python -m benchmarks.ablation mnist --seeds 5
+
+One ingredient is taken out at a time, every variant has the same seeds, and the variants take
+turns, so that a machine that slows down slows all of them.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks import own, runs
+from lessons_src.data import DataError
+from lessons_src.models import RandomShift
+
+
+def without(kind: type, network) -> nn.Module:
+    """The network with every layer of this kind left out."""
+    return nn.Sequential(*[layer for layer in network() if not isinstance(layer, kind)])
+
+
+def without_batch_norm(network) -> nn.Module:
+    """Batch norm left out; the convolutions get back the bias that it had made needless."""
+    layers = []
+    for layer in without(nn.BatchNorm2d, network):
+        if isinstance(layer, nn.Conv2d):
+            layer = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size)
+        layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def pool_last(network) -> nn.Module:
+    """Convolution, norm, ReLU, pool: the usual order; norm and ReLU have four times the work."""
+    layers, waiting = [], None
+    for layer in network():
+        if isinstance(layer, nn.MaxPool2d):
+            waiting = layer
+            continue
+        layers.append(layer)
+        if isinstance(layer, nn.ReLU) and waiting is not None:
+            layers, waiting = [*layers, waiting], None
+    return nn.Sequential(*layers)
+
+
+def average_pool(network) -> nn.Module:
+    """The mean over all places at the end, in place of the largest value."""
+    return nn.Sequential(*[nn.AdaptiveAvgPool2d(1) if isinstance(layer, nn.AdaptiveMaxPool2d)
+                           else layer for layer in network()])  # fmt: skip
+
+
+def padded(network) -> nn.Module:
+    """Every convolution keeps height and width: more places to compute."""
+    model = network()
+    for layer in model:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = tuple(k // 2 for k in layer.kernel_size)
+    return model
+
+
+WHOLE = own.RECIPES["mnist-99.4"]
+NET = WHOLE.network
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
+VARIANTS = {
+    "whole": ("nothing", WHOLE),
+    "no shift": ("images are not shifted",
+                 replace(WHOLE, network=partial(without, RandomShift, NET))),
+    "no label smoothing": ("plain cross-entropy", replace(WHOLE, loss_fn=F.cross_entropy)),
+    "no batch norm": ("convolutions with a bias instead",
+                      replace(WHOLE, network=partial(without_batch_norm, NET))),
+    "constant rate": ("a constant learning rate, a third of the peak", replace(
+        WHOLE, warmup=None, optimizer=partial(torch.optim.AdamW, lr=0.003, fused=True))),
+    "SGD": ("SGD with Nesterov momentum 0.9, peak 0.1", replace(WHOLE, optimizer=SGD)),
+    "average at the end": ("global average instead of maximum",
+                           replace(WHOLE, network=partial(average_pool, NET))),
+    "pool last": ("pooling after norm and ReLU", replace(WHOLE, network=partial(pool_last, NET))),
+    "padding": ("convolutions with padding", replace(WHOLE, network=partial(padded, NET))),
+    "channels first": ("memory in the order N, C, H, W", replace(WHOLE, channels_last=False)),
+}  # fmt: skip
+
+
+def main() -> None:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("dataset", choices=["mnist"])
+    parser.add_argument("--seeds", type=int, default=3, help="runs with seeds 0 to N - 1 (3)")
+    parser.add_argument("--results", metavar="FOLDER", help="where the record goes")
+    args = parser.parse_args()
+    try:
+        train, held_out = runs.splits(WHOLE, validation=True)
+    except DataError as error:
+        sys.exit(str(error))
+    machine, found = runs.machine(), {name: [] for name in VARIANTS}
+    for seed in range(args.seeds):
+        for name, (_, recipe) in VARIANTS.items():
+            result = runs.run(recipe, train, held_out, seed)
+            del result["model"]
+            found[name].append(result)
+            print(f"seed {seed}  {name:20} {result['accuracy']:.2%}  {result['seconds']:.1f} s",
+                  flush=True)  # fmt: skip
+    variants = [
+        {"name": name, "changed": changed, "accuracy": runs.summarise(found[name], "accuracy"),
+         "seconds": runs.summarise(found[name], "seconds"), "runs": found[name]}
+        for name, (changed, _) in VARIANTS.items()
+    ]  # fmt: skip
+    record = runs.describe(WHOLE, train) | {"of": WHOLE.name, "measured_on": "validation"}
+    record |= {"machine": machine, "variants": variants}
+    print("written:", runs.write(f"ablation-{args.dataset}", record, args.results))
+
+
+if __name__ == "__main__":
+    main()
