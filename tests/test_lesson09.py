@@ -1,0 +1,478 @@
+"""Lesson 09, a convolutional network on Fashion-MNIST: its equations, functions and checkers.
+
+A boxed equation is tested in two halves: the page states it in the TeX that stands here, and what
+that TeX says, written out in float64, is what counting or torch gives.
+"""
+
+import inspect
+import json
+import math
+import re
+from itertools import combinations, product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lesson_source import cells, definitions, tags
+from torch import nn
+
+import benchmarks
+from lessons_src import models
+from lessons_src.check import lesson09 as check
+from lessons_src.data import Split
+
+LESSON = "09_cnn_fashion_mnist"
+FUNCTIONS = ("CPU", "nearest_mean", "train_well", "r4_as_printed", "last_side", "r4",
+             "layer_sizes", "RandomFlip", "Sometimes", "CHANGES", "course_network", "logits_of",
+             "by_class", "standard_error", "confused_pairs", "two_looks", "record_row", "r4_story",
+             "record_of", "judged", "recorded_looks", "on_gpu")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page():
+    """What the lesson defines, as a namespace."""
+    return definitions(LESSON, *FUNCTIONS)
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(
+        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )  # fmt: skip
+
+
+def close(got, expected, tolerance=1e-9):
+    got, expected = (torch.as_tensor(v, dtype=torch.float64) for v in (got, expected))
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
+
+
+def boxed(label):
+    """The TeX of a boxed equation, its spaces and spacing commands left out."""
+    prose = "\n".join(c.source for c in cells(LESSON) if c.cell_type == "markdown")
+    (tex,) = re.findall(r"\$\$([^$]*)\$\$ \(" + label + r"\)", prose)
+    return re.sub(r"\\[,;!]|\s", "", tex)
+
+
+def code():
+    return [c.source for c in cells(LESSON) if c.cell_type == "code"]
+
+
+# Boxed equations ------------------------------------------------------------------------------
+
+
+def test_eq_standard_error(page):
+    """Over all 2^n outcomes, weighed by their probability, the share's standard deviation."""
+    assert boxed("eq-standard-error") == r"\operatorname{se}=\sqrt{\frac{p(1-p)}{n}}"
+    for p, n in product((0.0, 0.1, 0.5, 0.93, 1.0), (1, 2, 5, 9)):
+        mean = square = 0.0
+        for outcome in product((0, 1), repeat=n):
+            weight = math.prod(p if r else 1 - p for r in outcome)
+            mean += weight * sum(outcome) / n
+            square += weight * (sum(outcome) / n) ** 2
+        close(square - mean**2, p * (1 - p) / n)
+        close(page["standard_error"](p, n), math.sqrt(p * (1 - p) / n))
+
+
+def test_eq_standard_error_of_part(page):
+    """Over every part of n of N images, the standard deviation of its accuracy."""
+    assert boxed("eq-standard-error-of-part") == (
+        r"\operatorname{se}_N=\sqrt{\frac{p(1-p)}{n}\cdot\frac{N-n}{N-1}}"
+    )
+    for N, right in ((6, 2), (9, 5), (8, 8), (5, 0)):
+        p = right / N
+        for n in range(1, N + 1):
+            parts = combinations([1.0] * right + [0.0] * (N - right), n)
+            shares = torch.tensor([sum(part) / n for part in parts], dtype=torch.float64)
+            se = math.sqrt(p * (1 - p) / n * (N - n) / (N - 1))
+            close(shares.std(unbiased=False), se)
+            close(page["standard_error"](p, n, N), se)
+
+
+def test_eq_mean_of_looks():
+    """The loss of the mean probability is at most the mean loss; equal where all looks agree."""
+    assert boxed("eq-mean-of-looks") == (
+        r"-\log\Big(\frac1M\sum_{m=1}^{M}p_m\Big)\le\frac1M\sum_{m=1}^{M}\left(-\logp_m\right)"
+    )
+    for M in (1, 2, 3, 10):
+        p = (5 * drawn(M, 2000, seed=M)).sigmoid()  # from near 0 to near 1
+        gap = (-p.log()).mean(0) - -p.mean(0).log()
+        assert (gap >= -1e-12).all() and (M == 1 or (gap > 1e-12).double().mean() > 0.95)
+    same = drawn(1, 50).sigmoid().expand(4, 50)
+    close(-same.mean(0).log(), (-same.log()).mean(0))
+
+
+def test_derivation_of_the_inequality():
+    """log u is at most u − 1, and they meet at 1 alone."""
+    u = torch.logspace(-12, 12, 100_001, dtype=torch.float64)
+    gap = u - 1 - u.log()
+    assert (gap >= 0).all() and u[gap == 0].tolist() == [1.0]
+
+
+def test_covariance_of_two_draws():
+    """Two draws without replacement have the covariance −p(1 − p)/(N − 1)."""
+    for N, right in ((5, 2), (9, 8)):
+        r, p = [1] * right + [0] * (N - right), right / N
+        pairs = [r[i] * r[j] for i in range(N) for j in range(N) if i != j]
+        close(sum(pairs) / len(pairs) - p**2, -p * (1 - p) / (N - 1))
+
+
+# The page's functions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", [models.r4, models.RandomFlip], ids=["r4", "RandomFlip"])
+def test_the_lesson_writes_out_what_the_module_holds(thing):
+    """The source on the page is the source of lessons_src.models, to the letter."""
+    assert any(inspect.getsource(thing).strip() in source for source in code())
+
+
+def test_r4_as_printed_fails_and_r4_runs(page):
+    """Only the padding differs: 128 numbers arrive as printed, 800 as repaired."""
+    x = torch.zeros(4, 1, 28, 28)
+    with pytest.raises(RuntimeError, match="4x128 and 800x256"):
+        page["r4_as_printed"]()(x)
+    assert page["r4"]()(x).shape == (4, 10)
+    for ours, theirs in zip(page["r4_as_printed"](), page["r4"](), strict=True):
+        assert type(ours) is type(theirs)
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert p.shape == q.shape
+
+
+def test_last_side_is_what_the_modules_give(page):
+    """All 256 choices of paddings from 0 to 3, against the convolutions themselves."""
+    for paddings in product(range(4), repeat=4):
+        x = torch.zeros(1, 1, 28, 28)
+        for k, p, pooled in zip((3, 3, 5, 5), paddings, (0, 1, 0, 1), strict=True):
+            x = F.conv2d(x, torch.zeros(1, 1, k, k), padding=p)
+            x = F.max_pool2d(x, 2) if pooled else x
+        assert x.shape[2] == page["last_side"](paddings)
+
+
+def test_layer_sizes_reads_the_model_and_leaves_no_hook(page):
+    """Shapes and parameter counts of every layer, and the model as it was."""
+    model = models.r4()
+    found = page["layer_sizes"](model, torch.zeros(2, 1, 28, 28))
+    assert [name for name, *_ in found] == [type(layer).__name__ for layer in model]
+    assert found[0] == ("Conv2d", (16, 28, 28), 160) and found[-1] == ("Linear", (10,), 1290)
+    assert sum(held for *_, held in found) == sum(p.numel() for p in model.parameters())
+    assert not any(layer._forward_hooks for layer in model)
+
+
+def test_random_flip_mirrors_half_of_the_images_whole(page):
+    """Each image is as it was or mirrored left to right; about half are; none in evaluation."""
+    torch.manual_seed(0)
+    x, layer = torch.randn(1000, 2, 3, 4), page["RandomFlip"]()
+    made = layer(x)
+    same, turned = ((made == t).flatten(1).all(1) for t in (x, x.flip(3)))
+    assert (same ^ turned).all() and 430 < turned.sum() < 570
+    assert layer.eval()(x) is x
+    x = x[:8].requires_grad_()
+    (grad,) = torch.autograd.grad(page["RandomFlip"]()(x).sum(), x)
+    assert torch.equal(grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("extreme", [0.0, 1e38, torch.inf, torch.nan])
+def test_random_flip_passes_extreme_values_on(page, extreme):
+    """Nothing is computed with the pixels: infinity and nan stay in their own image."""
+    x = torch.zeros(50, 1, 2, 2)
+    x[::2, :, :, 0] = extreme
+    torch.manual_seed(3)
+    made = page["RandomFlip"]()(x)
+    assert torch.equal(made[1::2], x[1::2])
+    torch.testing.assert_close(made.sum(3), x.sum(3), equal_nan=True)
+
+
+def test_sometimes_with_the_mirror_is_random_flip(page):
+    """The same draws, the same images; unchanged in evaluation."""
+    x, made = torch.randn(40, 1, 5, 5), []
+    for layer in (page["RandomFlip"](), page["Sometimes"](page["CHANGES"]["mirrored"])):
+        torch.manual_seed(5)
+        made.append(layer(x))
+    assert torch.equal(*made) and layer.eval()(x) is x
+
+
+def test_changes_do_what_they_are_called(page):
+    """Every change keeps the shape, and moves a single bright pixel where its name says."""
+    x = torch.zeros(1, 1, 28, 28)
+    x[0, 0, 3, 10] = 1
+    places = {"none": (3, 10), "mirrored": (3, 17), "shifted by 1": (4, 11),
+              "shifted by 2": (5, 12), "upside down": (24, 10), "turned by 90°": (17, 3),
+              }  # fmt: skip
+    for name, change in page["CHANGES"].items():
+        assert change(x).shape == x.shape
+        assert tuple(change(x)[0, 0].nonzero()[0].tolist()) == places[name], name
+
+
+def test_nearest_mean(page):
+    """Equal to going over the images one by one."""
+    images, labels = drawn(200, 1, 3, 3).float(), torch.arange(200) % 10
+    split = Split(images + labels.view(-1, 1, 1, 1), labels)
+    right = 0
+    for x, y in zip(split.images, labels, strict=True):
+        far = [(x - split.images[labels == k].mean(0)).norm().item() for k in range(10)]
+        right += far.index(min(far)) == y
+    close(page["nearest_mean"](split, split), right / 200, 1e-6)
+
+
+def test_train_well_learns_and_ends_at_rate_zero(page):
+    """The loss falls; seed by seed the same numbers; AdamW is given the peak rate."""
+    images = drawn(300, 1, 4, 4).float()
+    split = Split(images, images.flatten(1)[:, :3].argmax(1))
+    histories = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 10))
+        histories.append(page["train_well"](model, split, 5, lr=0.05, batch_size=64))
+    assert histories[0].loss == histories[1].loss
+    assert histories[0].loss[-1] < 0.8 * histories[0].loss[0]
+
+
+def test_logits_of_is_the_model_in_evaluation_mode(page):
+    """Any batch size, the last one short; batch norm and flips at rest."""
+    torch.manual_seed(0)
+    model, images = page["course_network"](models.RandomFlip()), torch.randn(7, 1, 28, 28)
+    got = page["logits_of"](model.train(), images, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(got, model.eval()(images), rtol=1e-4, atol=1e-5)
+    assert not got.requires_grad
+
+
+def test_by_class(page):
+    """Equal to a loop over the classes; a class without images has no accuracy."""
+    labels = torch.arange(90) % 9
+    right = drawn(90) > 0
+    got = page["by_class"](right, labels)
+    for k in range(9):
+        close(got[k], right[labels == k].double().mean(), 1e-6)
+    assert got[9].isnan()
+
+
+def test_confused_pairs(page):
+    """Both directions together, each pair once, the largest first, no diagonal."""
+    labels = torch.tensor([0, 0, 0, 1, 2, 2, 5])
+    answers = torch.tensor([1, 1, 0, 0, 3, 2, 5])
+    pairs = page["confused_pairs"](labels, answers)
+    assert pairs[:2] == [(3, 1, 0), (1, 3, 2)] and len(pairs) == 45
+    assert sum(count for count, *_ in pairs) == 4
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0, 1e4])
+def test_two_looks_is_the_mean_probability(page, scale):
+    """In float64 equal to averaging softmaxes, gradients too; at extreme logits finite."""
+    a, b = scale * drawn(20, 10), scale * drawn(20, 10, seed=1)
+    got = page["two_looks"](a, b)
+    assert got.isfinite().all()
+    torch.testing.assert_close(got.exp(), (a.softmax(1) + b.softmax(1)) / 2)
+    a.requires_grad_()
+    ours, theirs = (
+        torch.autograd.grad(v.exp()[:, 0].sum(), a)[0]
+        for v in (page["two_looks"](a, b), ((a.softmax(1) + b.softmax(1)) / 2).log())
+    )
+    if scale <= 1:
+        close(ours, theirs)
+
+
+# Records: shown where they are, and said plainly where they are not ---------------------------
+
+
+def record(name, **more):
+    runs = [{"seed": s, "accuracy": 0.92, "train_loss": [0.5, 0.3], "train_accuracy": [0.8, 0.95],
+             "seconds": 60.0, "parameters": 1234} | more for s in range(2)]  # fmt: skip
+    return {"name": name, "date": "2026-01-02", "epochs": 2, "runs": runs,
+            "accuracy": {"mean": 0.92, "sd": 0.001, "n": 2},
+            "seconds": {"mean": 60.0, "sd": 1.0, "n": 2},
+            "machine": {"device": "cpu", "name": "a processor", "threads": 2}}  # fmt: skip
+
+
+def test_without_records_the_page_says_so(page, tmp_path, monkeypatch):
+    """Each cell that shows a record names the command that would make it, and no path."""
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    said = [page["record_row"]("R4", "R4"), page["judged"]("fashion-91", 0.91, 10),
+            page["recorded_looks"]("fashion-93"), page["on_gpu"]()]  # fmt: skip
+    for text in said:
+        assert "python -m benchmarks." in text and str(tmp_path) not in text, text
+
+
+def test_with_records_the_page_shows_them(page, tmp_path, monkeypatch):
+    """Rows, verdicts and the second look follow the numbers of the record, without sd too."""
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("R4", "fashion-91", "fashion-93", "fashion-93-cuda"):
+        more = {"accuracy_tta": 0.925} if name == "fashion-93" else {}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record(name, **more)))
+    row = page["record_row"]("R4", "R4")
+    assert "**92.00%** ± **0.10%**, n = 2" in row and "a processor, cpu, 2 threads" in row
+    assert "so the promise is kept" in page["judged"]("fashion-91", 0.91, 90)
+    for share, seconds in ((0.93, 90), (0.91, 10)):
+        assert "so the promise is not kept" in page["judged"]("fashion-91", share, seconds)
+    assert "**92.50%** with two" in page["recorded_looks"]("fashion-93")
+    assert "hold no second look" in page["recorded_looks"]("fashion-91")
+    assert "recorded on 2026-01-02 on a processor: 92.00%" in page["on_gpu"]()
+    lone = record("R4")
+    lone["accuracy"]["sd"] = None
+    (tmp_path / "R4.json").write_text(json.dumps(lone))
+    assert "±" not in page["record_row"]("R4", "R4")
+
+
+def test_r4_story_follows_the_record(page, tmp_path, monkeypatch):
+    """Above 91 % the promise holds, at or below it does not."""
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    said = []
+    monkeypatch.setitem(page, "say", said.append)
+    monkeypatch.setitem(page, "show", lambda *args, **named: None)
+    for share, verdict in ((0.92, "promise holds"), (0.91, "promise does not hold")):
+        made = record("R4")
+        made["accuracy"]["mean"] = share
+        (tmp_path / "R4.json").write_text(json.dumps(made))
+        page["r4_story"]()
+        assert verdict in said[-1]
+
+
+def test_the_gpu_cell_is_gated():
+    """One cell carries the tag gpu; all it prints is a line that the sanitising file masks."""
+    (cell,) = (c for c in cells(LESSON) if "gpu" in tags(c))
+    assert "cuda" in cell.source and "nbval-ignore-output" not in tags(cell)
+    (output,) = cell.outputs
+    assert re.fullmatch(r"PyTorch \d[^\n]*", output.data["text/markdown"])
+
+
+# The checkers --------------------------------------------------------------------------------
+
+EXERCISES = ("class_accuracy", "images_needed", "most_confused", "flip_some", "looks_together")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_checker_passes_the_solution(name, capsys):
+    """The lesson's own solution passes its checker."""
+    solution = definitions(LESSON, name, tag="solution")[name]
+    assert getattr(check, name)(solution)
+    assert capsys.readouterr().out.startswith(f"✓ {name}: ")
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_checker_says_not_attempted_to_a_stub(name, capsys):
+    """A stub that returns nothing, one that raises NotImplementedError, and an empty name."""
+
+    def raises(*args):
+        raise NotImplementedError
+
+    for stub in (lambda *args: None, lambda *args: ..., raises, None):
+        assert not getattr(check, name)(stub)
+        assert "not attempted yet" in capsys.readouterr().out
+
+
+def grouped(by="labels", divide=None, length=True, clean=lambda v: v):
+    def class_accuracy(logits, labels):
+        K, answers = logits.shape[1] if length else 0, logits.argmax(1)
+        right = labels[answers == labels].bincount(minlength=K)
+        count = (labels if by == "labels" else answers).bincount(minlength=K)
+        return clean(right / (divide or count))
+
+    return class_accuracy
+
+
+def rows_only(counts):
+    off = counts - counts.diag().diag()
+    a, b = divmod(off.argmax().item(), len(counts))
+    return min(a, b), max(a, b), (off[a, b] / off.sum()).item()
+
+
+def confused(upper=True, diagonal=1, share=None):
+    def most_confused(counts):
+        both = counts + counts.T
+        both = both.triu(diagonal) if upper else both.tril(-1)
+        a, b = divmod(both.argmax().item(), len(counts))
+        return a, b, (both[a, b] / (share(counts) if share else both.sum())).item()
+
+    return most_confused
+
+
+def flipped(dim=-1, below=torch.lt, shape=(-1, 1, 1, 1)):
+    def flip_some(x, draws, share):
+        return torch.where(below(draws, torch.tensor(share)).view(shape), x.flip(dim), x)
+
+    return flip_some
+
+
+def in_place(x, draws, share):
+    x[draws < share] = x[draws < share].flip(-1)
+    return x
+
+
+def whole_batch(x, draws, share):
+    return x.flip(-1) if draws[0] < share else x
+
+
+def mean_logits(logits, labels):
+    z = logits.mean(0)
+    return F.cross_entropy(z, labels).item(), (z.argmax(1) == labels).double().mean().item()
+
+
+def mean_losses(logits, labels):
+    loss = sum(F.cross_entropy(z, labels) for z in logits) / len(logits)
+    mean = logits.softmax(2).mean(0).argmax(1)
+    return loss.item(), (mean == labels).double().mean().item()
+
+
+def log_of_probabilities(logits, labels):
+    p = logits.softmax(2).mean(0)
+    return F.nll_loss(p.log(), labels).item(), (p.argmax(1) == labels).double().mean().item()
+
+
+def always_two(logits, labels):
+    z = logits.log_softmax(2).logsumexp(0) - math.log(2)
+    return F.nll_loss(z, labels).item(), (z.argmax(1) == labels).double().mean().item()
+
+
+def one_by_one(logits, labels):
+    z = logits.log_softmax(2).logsumexp(0) - math.log(len(logits))
+    return F.nll_loss(z, labels, reduction="sum").item(), (z.argmax(1) == labels).sum().item()
+
+
+MUTANTS = {
+    "grouped by answers": ("class_accuracy", grouped(by="answers"), "of each class by the number"),
+    "divided by all": ("class_accuracy", grouped(divide=6), "of each class by the number"),
+    "divided by even counts": ("class_accuracy", grouped(divide=2), "Group by the label"),
+    "zero for no image": (
+        "class_accuracy", grouped(clean=torch.nan_to_num), "Class 1 has no image"),
+    "without minlength": ("class_accuracy", grouped(length=False), "as many classes as columns"),
+    "se not squared": ("images_needed", lambda p, se: math.ceil(p * (1 - p) / se), "squared"),
+    "p for the variance": (
+        "images_needed", lambda p, se: math.ceil(p / se**2 - 1e-9), "received 9000"),
+    "a tenth, by luck right at 0.9": (
+        "images_needed", lambda p, se: math.ceil(0.09 / se**2 - 1e-9), "not p"),
+    "rounded": ("images_needed", lambda p, se: round(p * (1 - p) / se**2), "none too few"),
+    "rounded down": (
+        "images_needed", lambda p, se: int(p * (1 - p) / se**2 + 1e-9), "none too few"),
+    "one direction": ("most_confused", rows_only, "Both directions"),
+    "larger class first": ("most_confused", confused(upper=False), "Values 1 and 2"),
+    "with the diagonal": ("most_confused", confused(diagonal=0), "Values 1 and 2"),
+    "share of all images": (
+        "most_confused", confused(share=lambda c: c.sum()), "value 3: expected 0.521739"),
+    "upside down": ("flip_some", flipped(dim=-2), "Width is the last"),
+    "not below but above": ("flip_some", flipped(below=torch.gt), "Width is the last"),
+    "below or equal": ("flip_some", flipped(below=torch.le), "equals the share"),
+    "along the width": ("flip_some", flipped(shape=(-1,)), "raised RuntimeError"),
+    "turned by 180 degrees": ("flip_some", flipped(dim=(2, 3)), "not above and below"),
+    "channels swapped too": ("flip_some", flipped(dim=(1, 3)), "channels keep their order"),
+    "one decision for all": ("flip_some", whole_batch, "One decision for each image"),
+    "in place": ("flip_some", in_place, "make new ones"),
+    "mean of logits": ("looks_together", mean_logits, "not the logits"),
+    "mean of losses": ("looks_together", mean_losses, "not the losses"),
+    "probabilities that vanish": ("looks_together", log_of_probabilities, "exp(−1000)"),
+    "always two looks": ("looks_together", always_two, "One look is its own mean"),
+    "sums": ("looks_together", one_by_one, "both means over the images"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, answer, told", MUTANTS.values(), ids=MUTANTS)
+def test_checker_catches_and_helps(name, answer, told, capsys):
+    """A planted mistake is found, and the message says what is likely wrong."""
+    assert not getattr(check, name)(answer)
+    out = capsys.readouterr().out
+    assert out.startswith(f"✗ {name}: ") and told in out, out
+
+
+def test_every_checker_has_two_mutants():
+    """At least two planted mistakes for each exercise."""
+    for name in EXERCISES:
+        assert sum(mutant[0] == name for mutant in MUTANTS.values()) >= 2
