@@ -676,7 +676,7 @@ def test_the_figure_of_r4_shows_the_sizes_of_the_model(page):
 
 # The checkers --------------------------------------------------------------------------------
 
-EXERCISES = ("sides", "edge_kernels", "depthwise", "pool_back", "conv1d_back")
+EXERCISES = ("sides", "edge_kernels", "pixels_seen", "depthwise", "pool_back", "conv1d_back")
 
 
 @pytest.mark.parametrize("name", EXERCISES)
@@ -752,6 +752,13 @@ MUTANTS = {
         "edge_kernels", kernels([[-1, -1, 0], [-1, 0, 1], [0, 1, 1]], SLANTS), "left and right"),
     "diagonal towards the upper right": (
         "edge_kernels", kernels(LIES, [[0, 1, 1], [-1, 0, 1], [-1, -1, 0]]), "lower right corner"),
+    "pixels from the first layer on": (
+        "pixels_seen", changed("pixels_seen", "reversed(layers)", "layers"), "Start with the last"),
+    "pixels up to but not with the last": (
+        "pixels_seen", changed("pixels_seen", "+ k - 1", "+ k"), "the last counted"),
+    "pixels without strides": (
+        "pixels_seen", changed("pixels_seen", "stride * first, stride * last", "first, last"),
+        "begins at pixel s·i"),
     "depthwise flips": (
         "depthwise", changed("depthwise", "* w)", "* w.flip(1, 2))"), "not flipped"),
     "depthwise adds channels": (

@@ -76,6 +76,29 @@ def edge_kernels(answer) -> bool:
     return exercise("edge_kernels", run if callable(answer) else answer, cases)
 
 
+def pixels_seen(answer) -> bool:
+    """pixels_seen(layers, i): first and last pixel that output i of a stack depends on."""
+    stacks = [
+        ([(3, 1)], 4, "One layer: output i reads the pixels s·i to s·i + k − 1, the last counted."),
+        ([(3, 2)], 3, "Output i begins at pixel s·i."),
+        ([(3, 1), (3, 1)], 0, "The last value that the second layer reads sees further pixels."),
+        ([(3, 1), (2, 2)], 1, "Start with the last layer of the list: i numbers its outputs."),
+        ([(5, 3), (2, 1), (3, 2)], 2, "Each layer on the way back has its own stride and k."),
+        ([], 6, "No layer at all: pixel i sees itself."),
+    ]  # fmt: skip
+    cases = []
+    for layers, i, hint in stacks:
+        x = torch.zeros(1, 1, 60, requires_grad=True)
+        z = x
+        for k, stride in layers:
+            z = F.conv1d(z, torch.ones(1, 1, k), stride=stride)
+        pixels = torch.autograd.grad(z[0, 0, i], x)[0].flatten().nonzero().flatten().tolist()
+        expected = (pixels[0], pixels[-1])
+        shown = f"(k, stride) = {layers}, output {i}"
+        cases.append(Case((layers, i), expected, hint, shown))
+    return exercise("pixels_seen", answer, cases)
+
+
 def depthwise(answer) -> bool:
     """depthwise(x, w, stride): one kernel for each channel, nothing added across channels."""
     settings = [
