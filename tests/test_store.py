@@ -159,3 +159,13 @@ def test_a_bad_address_is_refused(url, tmp_path):
     """Only an address of a repository; the message shows the form."""
     with pytest.raises(ValueError, match="expected URL=https://github.com/owner/name"):
         publish.publish(url, tmp_path)
+
+
+def test_a_traceback_is_the_readers_own_lines():
+    """Frames inside installed packages become one line; the cell's and the message stay."""
+    package = "\x1b[36mFile \x1b[39m\x1b[32m/x/site-packages/torch/nn/modules/linear.py:134"
+    frames = ["-----", "Traceback", "Cell In[1], line 1", package, package, "RuntimeError: shapes"]
+    kept = store._without_packages(frames)
+    assert kept[:3] == frames[:3] and kept[-1] == frames[-1] and len(kept) == 5
+    assert kept[3] == "    (through 2 calls inside installed packages)"
+    assert store._without_packages(frames[:3]) == frames[:3]

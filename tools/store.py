@@ -1,7 +1,8 @@
 """Run lessons and store them as run, normalised: `python -m tools.store [lessons/NN_name.ipynb …]`.
 
 A lesson that gives what it gave before (but for measured numbers) is left as it is, to the byte;
-one that changed is stored whole, so that all numbers on a page come from one run.
+one that changed is stored whole, so that all numbers on a page come from one run. With --fresh
+it is stored in any case: for seconds measured on a machine that does nothing else.
 Outputs of the stand-in are never stored.
 """
 
@@ -32,11 +33,12 @@ def main(paths: list[str]) -> int:
     if data.load("mnist").standin:
         print("Lessons are stored from the real data only. See above for what is missing.")
         return 1
+    fresh_only, paths = "--fresh" in paths, [p for p in paths if p != "--fresh"]
     for path in map(Path, paths or sorted((ROOT / "lessons").glob("*.ipynb"))):
         start = time.perf_counter()
         stored = nbformat.read(path, as_version=4)
         fresh = normalised(executed(stored, path))
-        changed = not same(stored, fresh)
+        changed = fresh_only or not same(stored, fresh)
         if changed:
             nbformat.write(fresh, path)
         print(f"{path.name}: {'stored' if changed else 'unchanged'}, "
@@ -85,8 +87,23 @@ def _normalise_code(cell) -> None:
         if output.output_type == "stream" and output.name == "stderr":
             sys.exit(f"A cell wrote to stderr; nothing was stored:\n{cell.source}\n\n{output.text}")
         if "traceback" in output:  # as it was raised, without the path of this machine
-            output.traceback = [re.sub(r"/\S*/(?=\w+\.py)", "", line) for line in output.traceback]
+            frames = _without_packages(output.traceback)
+            output.traceback = [re.sub(r"/\S*/(?=\w+\.py)", "", line) for line in frames]
     cell.outputs = coalesce_streams(cell.outputs)
+
+
+def _without_packages(frames: list[str]) -> list[str]:
+    """A traceback whose frames inside installed packages are one line: nobody learns from them."""
+    kept, skipped = [], 0
+    for frame in frames:
+        if "site-packages" in frame.split("\n")[0]:
+            skipped += 1
+            continue
+        if skipped:
+            kept.append(f"    (through {skipped} calls inside installed packages)")
+            skipped = 0
+        kept.append(frame)
+    return kept
 
 
 def _with_stable_widget_ids(notebook):
