@@ -50,7 +50,7 @@ def executed(notebook, path: Path):
     """A copy of the notebook, run from the first cell to the last in a new kernel."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {"kernelspec": KERNEL}
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as conftest.py has it
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as conftest.py has it
     client = NotebookClient(notebook, timeout=300, store_widget_state=True, kernel_name="python3",
                             resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
     return client.execute()
