@@ -3,9 +3,11 @@ exactly the code that a reader sees."""
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 import nbformat
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "lessons").glob("*.ipynb"))
@@ -53,3 +55,23 @@ def _names(node) -> list[str]:
     if isinstance(node, ast.Assign):
         return [target.id for target in node.targets if isinstance(target, ast.Name)]
     return []
+
+
+def boxed(lesson: str, label: str) -> str:
+    """The TeX of a boxed equation, its spaces and spacing commands left out."""
+    prose = "\n".join(c.source for c in cells(lesson) if c.cell_type == "markdown")
+    (tex,) = re.findall(r"\$\$([^$]*)\$\$ \(" + label + r"\)", prose)
+    return re.sub(r"\\[,;!]|\s", "", tex)
+
+
+def drawn(*shapes, seed=0):
+    """Normal random float64 tensors of these shapes; one alone is not put into a list."""
+    generator = torch.Generator().manual_seed(seed)
+    made = [torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    return made if len(made) > 1 else made[0]
+
+
+def close(got, expected, tolerance=1e-9):
+    """Assert that two tensors or numbers are equal to a relative and absolute tolerance."""
+    got, expected = (torch.as_tensor(v, dtype=torch.float64) for v in (got, expected))
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)

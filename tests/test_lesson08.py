@@ -7,12 +7,14 @@ that TeX says, written out in float64, is what torch gives.
 import inspect
 import math
 import re
+from functools import partial
 from itertools import product
 
+import lesson_source
 import pytest
 import torch
 import torch.nn.functional as F
-from lesson_source import cells, definitions
+from lesson_source import cells, close, definitions, drawn
 from torch import nn
 
 from lessons_src import checkpoint, models
@@ -38,22 +40,7 @@ def page():
     return definitions(LESSON, *FUNCTIONS, train=images(), look=images(100, 1))
 
 
-def drawn(*shapes, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    made = [torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in shapes]
-    return made if len(made) > 1 else made[0]
-
-
-def close(got, expected, tolerance=1e-9):
-    got, expected = (torch.as_tensor(v, dtype=torch.float64) for v in (got, expected))
-    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)
-
-
-def boxed(label):
-    """The TeX of a boxed equation, its spaces and spacing commands left out."""
-    prose = "\n".join(c.source for c in cells(LESSON) if c.cell_type == "markdown")
-    (tex,) = re.findall(r"\$\$([^$]*)\$\$ \(" + label + r"\)", prose)
-    return re.sub(r"\\[,;!]|\s", "", tex)
+boxed = partial(lesson_source.boxed, LESSON)
 
 
 def source_on_page(name):
@@ -283,26 +270,6 @@ def test_sentence_compares_with_the_noise(page, mean, sd, told):
 # The checkers ---------------------------------------------------------------------------------
 
 EXERCISES = ("count", "dead_channels", "block", "fold", "go_on")
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_checker_passes_the_solution(name, capsys):
-    """The lesson's own solution passes its checker."""
-    solution = definitions(LESSON, name, tag="solution")[name]
-    assert getattr(check, name)(solution)
-    assert capsys.readouterr().out.startswith(f"✓ {name}: ")
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_checker_says_not_attempted_to_a_stub(name, capsys):
-    """A stub that returns nothing, one that raises NotImplementedError, and an empty name."""
-
-    def raises(*args):
-        raise NotImplementedError
-
-    for stub in (lambda *args: None, lambda *args: ..., raises, None):
-        assert not getattr(check, name)(stub)
-        assert "not attempted yet" in capsys.readouterr().out
 
 
 def counted(c_first=1, bias=1, pooled=lambda n: n // 2, size=None, last_bias=1):
