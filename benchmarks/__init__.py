@@ -18,6 +18,7 @@ def recorded(name: str) -> dict:
     """
     path = RESULTS / f"{name}.json"
     if not path.exists():
+        name = name.removesuffix("-cuda")  # the same command on a machine with a GPU
         module, _, what = name.rpartition("-") if name.startswith("ablation-") else ("", "", name)
         module = module or ("published" if name.startswith("R") else "own")
         raise FileNotFoundError(

@@ -173,7 +173,8 @@ def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results
           f"{seconds['mean']:.1f} s")  # fmt: skip
     extra = {"accuracy_tta": summarise(found, "accuracy_tta")} if recipe.two_looks else {}
     if not validation:
-        print("written:", write(recipe.name, describe(recipe, train) | {
+        name = recipe.name + ("-cuda" if start["device"] == "cuda" else "")
+        print("written:", write(name, describe(recipe, train) | {
             "accuracy": accuracy, **extra, "seconds": seconds, "machine": start, "runs": found,
         }, results_folder))  # fmt: skip
     return found
