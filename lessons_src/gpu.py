@@ -155,11 +155,9 @@ def _reading(lr: Tensor, optimizer, graph: bool):
     for group, rate in zip(groups, lr, strict=True):
         group["lr"] = rate  # a view of lr
         if "capturable" in group:  # Adam, AdamW
-            group["capturable"] = graph
+            group["capturable"] = graph or group["capturable"]
     try:
-        with catch_warnings():  # the warm-up's steps are not recorded, and should not be
-            filterwarnings("ignore", "This instance was constructed with capturable=True")
-            yield
+        yield
     finally:
         for group, numbers in zip(groups, kept, strict=True):
             group.update(numbers)

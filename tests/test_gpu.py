@@ -500,9 +500,10 @@ def test_the_step_makes_nothing_on_the_cpu(name):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("amp", [None, torch.bfloat16])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_on_a_gpu_the_graph_equals_its_steps(split, name, amp, channels_last):
+def test_on_a_gpu_the_graph_equals_its_steps(split, name, amp, channels_last, monkeypatch):
     """The same on a true GPU: graph and single operations draw the same numbers and train to the
     same weights (its sums may be added in another order)."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     options = {"amp": amp, "channels_last": channels_last, "device": "cuda"}
     eager, _, one = trained(gpu.fit_resident, split, name, graph=False, **options)
     graph, optimizer, two = trained(gpu.fit_resident, split, name, **options)
