@@ -72,7 +72,7 @@ def visit(browser):
         context = browser.new_context(
             viewport=viewport, color_scheme=theme, reduced_motion="reduce"
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # a busy machine is no fault of a page
         contexts.append(context)
         tab = context.new_page()
         own = url.split("/")[2]
