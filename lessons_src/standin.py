@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 
@@ -39,12 +38,19 @@ def _keep(path: Path, made: list[Tensor]) -> None:
         beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
 
 
+def _uci_digits():
+    """scikit-learn's copy: `images` (1797, 8, 8) from 0 to 16, `target` (1797,)."""
+    from sklearn.datasets import load_digits  # here: it takes a second that real data do not need
+
+    return load_digits()
+
+
 def originals() -> tuple[Tensor, Tensor]:
     """Indices of the UCI digits that the stand-in's training and test images come from.
 
     Disjoint, and drawn before anything else is done: one in five of each class is for testing.
     """
-    labels = torch.from_numpy(load_digits().target).long()
+    labels = torch.from_numpy(_uci_digits().target).long()
     generator = torch.Generator().manual_seed(0)
     train, test = [], []
     for k in range(10):
@@ -57,7 +63,7 @@ def originals() -> tuple[Tensor, Tensor]:
 
 def make() -> list[Tensor]:
     """Draw the stand-in: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each to test."""
-    digits = load_digits()
+    digits = _uci_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0..1
     images = F.interpolate(images, size=(20, 20), mode="bicubic").clamp(0, 1)
     images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28), the digit in MNIST's 20 x 20

@@ -14,9 +14,14 @@ LESSONS = sorted((ROOT / "lessons").glob("*.ipynb"))
 
 
 @functools.cache
+def notebook(lesson: str):
+    """`lessons/<lesson>.ipynb`, read once for all tests."""
+    return nbformat.read(ROOT / "lessons" / f"{lesson}.ipynb", as_version=4)
+
+
 def cells(lesson: str):
     """All cells of `lessons/<lesson>.ipynb`."""
-    return nbformat.read(ROOT / "lessons" / f"{lesson}.ipynb", as_version=4).cells
+    return notebook(lesson).cells
 
 
 def tags(cell) -> list[str]:

@@ -24,10 +24,14 @@ def standin(tmp_path_factory):
     return data.load("digits", root=tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def mnist():
+    return data.load("mnist", ROOT)
+
+
 @real_data
-def test_mnist_is_as_published():
+def test_mnist_is_as_published(mnist):
     """Shapes, dtypes, class counts of the published files."""
-    mnist = data.load("mnist", ROOT)
     assert mnist.train.images.shape == (60_000, 1, 28, 28)
     assert mnist.test.images.shape == (10_000, 1, 28, 28)
     assert mnist.train.images.dtype == torch.uint8 and mnist.train.labels.dtype == torch.int64
@@ -46,29 +50,28 @@ def test_mean_and_std_are_those_of_the_training_split(name, mean, std):
     loaded = data.load(name, ROOT)
     assert loaded.mean == pytest.approx(mean, abs=5e-5)
     assert loaded.std == pytest.approx(std, abs=5e-5)
-    pixels = loaded.train.images.double() / 255
-    assert loaded.mean == pytest.approx(pixels.mean().item(), rel=1e-8)
-    assert loaded.std == pytest.approx(pixels.std(unbiased=False).item(), rel=1e-8)
+    std, mean = torch.std_mean(loaded.train.images.double() / 255, correction=0)
+    assert (loaded.mean, loaded.std) == pytest.approx((mean.item(), std.item()), rel=1e-8)
 
 
 @real_data
-def test_torchvision_reads_the_same_images(tmp_path):
+def test_torchvision_reads_the_same_images(mnist, tmp_path):
     """One copy of the files serves torchvision and the course, to the last pixel."""
     from torchvision.datasets import MNIST
 
     shutil.copytree(ROOT / "MNIST/raw", tmp_path / "MNIST/raw")
     theirs = MNIST(tmp_path, train=False, download=True)  # finds the .gz files, and unpacks them
-    ours = data.load("mnist", ROOT).test
-    assert torch.equal(theirs.data, ours.images.squeeze(1))
-    assert torch.equal(theirs.targets, ours.labels)
+    assert torch.equal(theirs.data, mnist.test.images.squeeze(1))
+    assert torch.equal(theirs.targets, mnist.test.labels)
 
 
 @real_data
 def test_loading_takes_under_half_a_second():
-    """70,000 images, verified, from disk: the best of five, in this process's own CPU seconds,
-    since machines are shared (the four files are read side by side: the clock shows less)."""
+    """70,000 images, verified, from disk: the best of up to five, in this process's own CPU
+    seconds, since machines are shared (the four files are read side by side: the clock shows
+    less)."""
     seconds = []
-    for _ in range(5):
+    while len(seconds) < 5 and min(seconds, default=1) >= 0.5:
         start = time.process_time()
         data.load("mnist", ROOT)
         seconds.append(time.process_time() - start)
@@ -98,31 +101,40 @@ def test_standin_train_and_test_come_from_disjoint_originals():
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(1797))
 
 
-def test_standin_uses_only_those_originals():
+def test_standin_uses_only_those_originals(standin):
     """With no warp the drawn images are the originals named, so the disjointness is real."""
-    made = standin_module.make()
     train, test = standin_module.originals()
     labels = torch.from_numpy(load_digits().target)
     generator = torch.Generator().manual_seed(0)
     drawn = train[torch.randint(len(train), (60_000,), generator=generator)]
-    assert torch.equal(made[1], labels[drawn])
+    assert torch.equal(standin.train.labels, labels[drawn])
     assert set(drawn.tolist()) <= set(train.tolist())
 
 
-def test_standin_is_kept_and_the_same_again(tmp_path):
-    """Made once, then read; a damaged copy is made anew; the numbers never change."""
+def test_standin_is_kept_and_the_same_again(tmp_path, standin, monkeypatch):
+    """Made once, in seconds, then read; a damaged copy is made anew; the numbers never change."""
+    made, make = [], standin_module.make
+    monkeypatch.setattr(standin_module, "make", lambda: made.append(make()) or made[-1])
+    start = time.process_time()
     first = data.load("digits", root=tmp_path)
+    assert time.process_time() - start < 10
     kept = tmp_path / "standin-1.npz"
     assert kept.exists() and not list(tmp_path.glob("*.part"))
     again = data.load("digits", root=tmp_path)
-    assert torch.equal(first.train.images, again.train.images)
+    assert torch.equal(first.train.images, again.train.images) and len(made) == 1
+    assert torch.equal(first.train.images, standin.train.images)
+    monkeypatch.setattr(standin_module, "make", lambda: made[0])
     kept.write_bytes(kept.read_bytes()[:1000])
     mended = data.load("digits", root=tmp_path)
     assert torch.equal(first.test.images, mended.test.images)
+    assert kept.stat().st_size > 1000
 
 
-def test_standin_where_nothing_can_be_written(tmp_path):
+def test_standin_where_nothing_can_be_written(tmp_path, standin, monkeypatch):
     """A root under a regular file cannot be made: the stand-in is served all the same."""
+    splits = (standin.train, standin.test)
+    made = [part for split in splits for part in (split.images, split.labels)]
+    monkeypatch.setattr(standin_module, "make", lambda: made)  # the same, made once
     file = tmp_path / "file"
     file.write_text("")
     assert len(data.load("digits", root=file / "data").train) == 60_000

@@ -116,8 +116,8 @@ def test_eq_hinge_error():
 def test_eq_mlp(page):
     """ReLU of an affine map in every layer but the last: what nn.Sequential computes."""
     assert boxed("eq-mlp") == (
-        r"a^{(l)}=\max\left(0,a^{(l-1)}W^{(l)\top}+b^{(l)}\right)\quad(l<L),"
-        r"\qquadz=a^{(L-1)}W^{(L)\top}+b^{(L)}"
+        r"a^{(l)}=\max\left(0,a^{(l-1)}W^{(l)\top}+b^{(l)}\right)(l<L),"
+        r"\quadz=a^{(L-1)}W^{(L)\top}+b^{(L)}"
     )
     model = page["mlp"](5, 7, 6, 3).double()
     a = x = drawn((4, 5))

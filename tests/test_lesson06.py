@@ -577,12 +577,16 @@ def naive_softmax(z):
     return z.exp() / z.exp().sum(1, keepdim=True)
 
 
-def channels(scale=lambda rate: 1 - rate, mode=lambda training: training, flat=False):
-    def channel_dropout(x, rate, keep, training):
+def channels(scale=lambda rate: 1 - rate, mode=lambda training: training, over=(2, 3),
+             stays=lambda drawn, rate: drawn >= rate, given=True):  # fmt: skip
+    """over: the axes that share one number of the mask."""
+
+    def channel_dropout(x, rate, training, generator):
         if not mode(training):
             return x
-        mask = keep[:, None, None, :] if flat else keep[:, :, None, None]
-        return x * mask / scale(rate)
+        shape = [1 if axis in over else size for axis, size in enumerate(x.shape)]
+        keep = stays(torch.rand(shape, generator=generator if given else None), rate)
+        return x * keep / scale(rate)
 
     return channel_dropout
 
@@ -665,7 +669,14 @@ MUTANTS = {
         "channel_dropout", channels(mode=lambda training: True), "In evaluation nothing"),
     "dropout train and eval confused": (
         "channel_dropout", channels(mode=lambda training: not training), "What stays"),
-    "mask on the wrong axes": ("channel_dropout", channels(flat=True), "two more axes"),
+    "dropout's mask of 1 where it should be 0": (
+        "channel_dropout", channels(stays=lambda drawn, rate: drawn < rate), "20 % of the"),
+    "one dropout mask for each pixel": ("channel_dropout", channels(over=()), "two more axes"),
+    "one dropout mask for all images": ("channel_dropout", channels(over=(0, 2, 3)), "mask of its"),
+    "dropout of whole images": ("channel_dropout", channels(over=(1, 2, 3)), "draw of its own"),
+    "dropout from torch's own generator": (
+        "channel_dropout", channels(given=False), "generator that was given"),
+    "dropout of one row of pixels": ("channel_dropout", channels(over=(3,)), "as a whole"),
     "one epoch too patient": ("early_stop", stopping(late=1), "stop after 4"),
     "an equal loss counts": (
         "early_stop", stopping(lambda loss, best: loss <= best), "no improvement"),

@@ -4,7 +4,7 @@ import ast
 import re
 
 import pytest
-from lesson_source import LESSONS, ROOT, cells, tags
+from lesson_source import LESSONS, ROOT, cells, notebook, tags
 
 from lessons_src.figures import PALETTE
 
@@ -84,15 +84,9 @@ def test_has_interactive_parts(lesson):
     plain = outputs(lesson, "text/plain")
     assert sum(text.startswith("Stepper over") for text in plain) >= 1
     assert sum(text.startswith("Quiz:") for text in plain) >= 2
-    assert "widgets" in nb_metadata(lesson), "widget state must be stored for the page"
+    assert "widgets" in notebook(lesson).metadata, "widget state must be stored for the page"
     quizzes = [c for c in code(lesson) if "quiz(" in c.source and "def quiz" not in c.source]
     assert all("hide-input" in tags(c) for c in quizzes), "a quiz's code holds its answer"
-
-
-def nb_metadata(lesson):
-    import nbformat
-
-    return nbformat.read(ROOT / "lessons" / f"{lesson}.ipynb", as_version=4).metadata
 
 
 @every_lesson

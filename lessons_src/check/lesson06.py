@@ -34,27 +34,58 @@ def smoothed_gradient(answer) -> bool:
 
 
 def channel_dropout(answer) -> bool:
-    """channel_dropout(x, rate, keep, training): whole channels, the others enlarged."""
-    x, keep = _drawn(2, 3, 2, 2), torch.tensor([[1.0, 0, 1], [0, 0, 1]]).double()
-    hints = (
-        "What stays is divided by the probability of staying, 1 − rate, so that the mean stays. "
-        "keep[b, c] is for all pixels of channel c of image b: give it two more axes.",
-        "The rate is the probability of dropping: with a rate of 0.2 what stays grows little.",
-        "In evaluation nothing is dropped and nothing is enlarged.",
-        "The mask of image b and channel c, and no other image's: do the axes match?",
-    )
-    inputs = ((x, 0.5, keep, True), (x, 0.2, keep, True), (x, 0.2, keep, False),
-              (_drawn(3, 3, 3, 3), 0.25, torch.eye(3).double(), True))  # fmt: skip
+    """channel_dropout(x, rate, training, generator): whole channels, the others enlarged."""
+    ones = torch.ones(100, 100, 2, 2)
+
+    def sums(y):
+        return f"the channels of ones sum to {y.sum((2, 3)).unique().tolist()}"
+
+    def share(y):  # to the nearest 5 %: ten standard deviations of 10,000 draws
+        return f"{5 * round(20 * y.any(3).any(2).double().mean().item())} % of the channels stay"
+
+    def factor(y):
+        return f"what stays of 3 becomes {y[y > 0].mean().item():.4g}"
+
+    def masks(y):
+        kept = y.any(3).any(2)  # (B, C)
+        return f"{len(kept.unique(dim=0))} and {len(kept.unique(dim=1).T)} different masks"
+
+    def again(y):
+        other = _dropped(answer, ones, 0.5, True, seed=1)
+        same = _dropped(answer, ones, 0.5, True)
+        return f"same seed, same mask: {y.equal(same)}; other seed, other: {not y.equal(other)}"
+
+    looks = (
+        (sums, 0.5, "the channels of ones sum to [0.0, 8.0]", "A channel of four ones goes as a "
+         "whole: one number for each image and channel, with two more axes for its pixels. What "
+         "stays is divided by the probability of staying, 1 − rate, so that the mean stays."),
+        (share, 0.2, "80 % of the channels stay", "The rate is the probability of dropping, so "
+         "the mask is 1 with the probability 1 − rate. At a rate of 0.5 nobody notices."),
+        (factor, 0.2, "what stays of 3 becomes 3.75", "The rate is the probability of dropping: "
+         "with a rate of 0.2 what stays grows little."),
+        (masks, 0.5, "100 and 100 different masks", "Each of the 100 images has a mask of its "
+         "own, and in it each of the 100 channels a draw of its own."),
+        (again, 0.5, "same seed, same mask: True; other seed, other: True", "Draw from the "
+         "generator that was given, and from no other: generator=generator."),
+    )  # fmt: skip
     cases = []
-    for (images, rate, mask, training), hint in zip(inputs, hints, strict=True):
-        expected = images.clone()
-        if training:
-            for b, c in (mask == 0).nonzero().tolist():
-                expected[b, c] = 0
-            expected /= 1 - rate
-        shown = f"x {tuple(images.shape)}, rate {rate}, training = {training}"
-        cases.append(Case((images, rate, mask, training), expected, hint, shown))
-    return exercise("channel_dropout", answer, cases)
+    for look, rate, expected, hint in looks:
+        x, of = (3 * ones, "threes") if look == factor else (ones, "ones")
+        shown = f"x {tuple(x.shape)} of {of}, rate {rate}, training = True"
+        cases.append(Case((x, rate, True, look), expected, hint, shown))
+    x = _drawn(2, 3, 2, 2)
+    cases.append(Case((x, 0.2, False, lambda y: y), x, "In evaluation nothing is dropped and "
+                      "nothing is enlarged.", f"x {tuple(x.shape)}, training = False"))  # fmt: skip
+
+    def run(x, rate, training, look):
+        y = _dropped(answer, x, rate, training)
+        return look(y) if isinstance(y, torch.Tensor) and y.shape == x.shape else y
+
+    return exercise("channel_dropout", run if callable(answer) else answer, cases)
+
+
+def _dropped(answer, x, rate, training, seed=0):
+    return answer(x, rate, training, torch.Generator().manual_seed(seed))
 
 
 def early_stop(answer) -> bool:

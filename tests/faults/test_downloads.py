@@ -9,8 +9,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
 
-from lessons_src import data
+from lessons_src import data, standin
 
 
 def idx_files(n_train=6, n_test=3):
@@ -50,7 +51,8 @@ def server():
 
 @pytest.fixture
 def tiny(monkeypatch, server):
-    """ "mnist" becomes the tiny data set, and its only published mirror a dead port."""
+    """ "mnist" becomes the tiny data set, its only published mirror a dead port, and the stand-in
+    three images: what the whole one is, tests/test_data.py says."""
     files = idx_files()
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -61,6 +63,8 @@ def tiny(monkeypatch, server):
         sha256=tuple(hashlib.sha256(c).hexdigest() for c in files.values()),
     )
     monkeypatch.setitem(data.SOURCES, "mnist", source)
+    few = [torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.arange(3)] * 2
+    monkeypatch.setattr(standin, "make", lambda: few)
     monkeypatch.setattr(data, "_standins_used", set())
     monkeypatch.delenv("LESSONS_DATA", raising=False)
     server.served = {f"/MNIST/raw/{name}": content for name, content in files.items()}
@@ -126,7 +130,8 @@ def test_a_damaged_local_file_without_network(tiny, tmp_path, capsys):
 
 
 def test_no_network_at_all_is_quick(tiny, tmp_path, capsys):
-    """Nothing on disk, no mirror answers: the stand-in, and what to do, in a few seconds."""
+    """Nothing on disk, no mirror answers: the stand-in, and what to do, in a few seconds (those
+    of making the whole one are measured in tests/test_data.py)."""
     start = time.perf_counter()
     assert data.load("mnist", root=tmp_path).standin
     assert time.perf_counter() - start < 10
