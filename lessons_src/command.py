@@ -88,7 +88,8 @@ def run(args) -> None:
 def check_writable(args) -> None:
     """OSError before the training, where its results could not be written after it."""
     for file in map(Path, filter(None, (args.checkpoint, args.save, args.json))):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # said below: it is not there, or cannot be written
+            file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir() or not os.access(file.parent, os.W_OK):
             raise OSError(f"cannot write {file}: name a file, in a folder that may be written")
 

@@ -82,7 +82,7 @@ class UsageError(ValueError):
 def parser() -> argparse.ArgumentParser:
     """All options, in groups; one that is None has a default of its own for each network."""
     names = (f"  {k:4} {v[1]:28} {_settings(v[2])}" for k, v in MODELS.items())
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog=PROGRAM,
         description=DESCRIPTION,
         epilog=EPILOG.format(models="\n".join(names), program=PROGRAM),
@@ -150,6 +150,12 @@ def filled(args: argparse.Namespace) -> argparse.Namespace:
     if not there.get(args.device, True):
         raise UsageError(f"--device {args.device}: PyTorch finds none on this machine")
     return args
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """One line, without the ten lines of usage that argparse puts before it."""
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
 def _number(kind, low, below=math.inf):
