@@ -31,30 +31,28 @@ FAILURES = (train.TrainingError, checkpoint.CheckpointError, distributed.GroupEr
 def main(argv: list[str] | None = None) -> None:
     """Read the options, run, and turn what goes wrong into one line and an exit status."""
     args = read(argv)
-    again = (
-        "The same command goes on from" if args.checkpoint else "With --checkpoint FILE it keeps"
-    )
-    again += " the last whole epoch."
+    again = "The same command goes on" if args.checkpoint else "With --checkpoint FILE one goes on"
+    again += " from the last whole epoch."
     try:
-        return run(filled(args))
+        run(filled(args))
     except UsageError as error:
-        status, said = 2, error
+        end(2, error)
     except FAILURES as error:
-        status, said = 1, error
+        end(1, error, on_all=not isinstance(error, distributed.GroupError))
     except KeyboardInterrupt:
-        status, said = 130, KeyboardInterrupt(f"broken off. {again}")
+        end(130, f"broken off. {again}")
     except RuntimeError as error:
         if not distributed.lost(error):
             raise
-        status, said = (
-            1,
-            distributed.GroupError(
-                f"rank {distributed.rank()} lost another rank: look for its own message. {again}"
-            ),
-        )
-    if distributed.rank() == 0 or isinstance(said, distributed.GroupError):  # all raise the rest
+        end(1, f"rank {distributed.rank()} lost another rank: look for its own message. {again}",
+            on_all=False)  # fmt: skip
+
+
+def end(status: int, said, on_all=True) -> None:
+    """One line on stderr, and the exit status. on_all: every rank comes here, rank 0 speaks."""
+    if distributed.rank() == 0 or not on_all:
         print(f"{PROGRAM}: error: {said}", file=sys.stderr, flush=True)
-    get_error_handler().record_exception(said)  # for torchrun's report; without it nothing
+    get_error_handler().record_exception(sys.exception())  # for torchrun's report
     sys.exit(status)
 
 
@@ -90,7 +88,7 @@ def check_writable(args) -> None:
     for file in map(Path, filter(None, (args.checkpoint, args.save, args.json))):
         with contextlib.suppress(OSError):  # said below: it is not there, or cannot be written
             file.parent.mkdir(parents=True, exist_ok=True)
-        if file.is_dir() or not os.access(file.parent, os.W_OK):
+        if file.is_dir() or not file.parent.is_dir() or not os.access(file.parent, os.W_OK):
             raise OSError(f"cannot write {file}: name a file, in a folder that may be written")
 
 
@@ -99,14 +97,13 @@ def splits(args) -> tuple[Dataset, Split, Split]:
     notice = io.StringIO() if distributed.rank() else sys.stderr
     with distributed.one_first(), contextlib.redirect_stdout(notice):
         loaded = data.load(args.data)
-    learn, measure = loaded.normalised()
+    learn, measure = loaded.train, loaded.test
     if args.validation:
         learn, measure = learn.hold_out(HELD_OUT)
     if (args.examples or 0) > len(learn):
         raise UsageError(f"--examples {args.examples}: there are {len(learn)} to train on")
-    dtype = getattr(torch, args.dtype)
-    learn, measure = (Split(s.images.to(dtype), s.labels) for s in (learn, measure))
-    return loaded, learn[: args.examples], measure
+    parts = [part.normalised(loaded.mean, loaded.std) for part in (learn[: args.examples], measure)]
+    return loaded, *(Split(p.images.to(getattr(torch, args.dtype)), p.labels) for p in parts)
 
 
 def trained(args, loaded: Dataset, learn: Split, device) -> tuple[torch.nn.Module, train.History]:
