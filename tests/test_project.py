@@ -13,8 +13,8 @@ from lesson_source import ROOT
 
 MODULES = sorted((ROOT / "lessons_src").rglob("*.py"))
 # Each may import those before it.
-ORDER = ["standin", "data", "checkpoint", "distributed", "train", "gpu", "models", "options", "command",
-         "figures", "check", "interactive"]  # fmt: skip
+ORDER = ["standin", "data", "checkpoint", "distributed", "train", "gpu", "models", "options",
+         "command", "figures", "check", "interactive"]  # fmt: skip
 
 
 def test_every_requirement_is_an_exact_pin():
