@@ -20,10 +20,11 @@ def clock():
     return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
-def repeated(call, seconds: float = 1.0, least: int = 3, clock=time.perf_counter) -> list[float]:
-    """What every call took: as many as fit into `seconds`, `least` at least, after one unmeasured
-    one."""
-    call()
+def repeated(call, seconds: float = 1.0, least: int = 3, clock=time.perf_counter, warm=True):
+    """What every call took: as many as fit into `seconds`, `least` at least; after one that is not
+    measured, if `warm`."""
+    if warm:
+        call()
     taken, begin = [], clock()
     while len(taken) < least or clock() - begin < seconds:
         start = clock()
