@@ -95,6 +95,11 @@ def matrix_product(n: int, seconds: float = 0.5, clock=time.perf_counter) -> flo
     return 2 * n**3 / min(repeated(lambda: torch.mm(a, b, out=out), seconds, 3, clock))
 
 
+def peak() -> float:
+    """Operations a second that fp32 matrix products reach, at the best of four sizes."""
+    return max(matrix_product(n) for n in (256, 512, 1024, 2048))
+
+
 def copying(size: int, seconds: float = 0.3, clock=time.perf_counter) -> float:
     """Bytes a second, read and written together, of copying a tensor of `size` bytes: the best."""
     source = torch.ones(size // 4)

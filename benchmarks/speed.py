@@ -221,7 +221,7 @@ def bench(targets: list[Target], args, folder: Path | None) -> None:
                 "recipes": {name: recipe_of(name) for name in names}}  # fmt: skip
     kept = Kept(folder and folder / "speed.part", settings)
     done = kept.state["done"]
-    peak, copy = ceilings.matrix_product(2048, 2.0), ceilings.copying(256 << 20)
+    peak, copy = ceilings.peak(), ceilings.copying(256 << 20)
     with tempfile.TemporaryDirectory() as root:
         trainings = Bench(args.epochs, Path(root))
         for seed in range(args.rounds):
@@ -233,7 +233,7 @@ def bench(targets: list[Target], args, folder: Path | None) -> None:
                 kept.add(name, trainings.train(name, seed))
                 print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
             table(targets, {name: results[: seed + 1] for name, results in done.items()})
-    peak = max(peak, ceilings.matrix_product(2048, 2.0))
+    peak = max(peak, ceilings.peak())
     copy = max(copy, ceilings.copying(256 << 20))
     rows = with_floors([entry for t in targets if (entry := row(t, done))], peak, copy)
     print("\n".join([HEAD, *map(shown, rows)]))
@@ -243,7 +243,8 @@ def bench(targets: list[Target], args, folder: Path | None) -> None:
         return print("Nothing was written.")
     machine |= {"load_after": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
                 "load_during": ceilings.spread(kept.state["load"])}  # fmt: skip
-    record = {"machine": machine, "rounds": args.rounds, "limits": args.epochs, "targets": rows}
+    rounds = min(map(len, done.values()))  # more than asked for, where an earlier run had them
+    record = {"machine": machine, "rounds": rounds, "limits": args.epochs, "targets": rows}
     print("written:", runs.write("speed", record | {"raw": done}, folder))
     kept.path.unlink()
 

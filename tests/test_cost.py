@@ -113,7 +113,7 @@ def test_its_numbers_are_the_records(page):
         assert row in stored()
     for name in ("parameters", "batch", "examples") if "scaling" in records else ():
         for line in records["scaling"][name].values():
-            assert f"{line['slope']:.2f} through all points" in stored()
+            assert f"Slope {line['slope']:.2f} through all points" in stored()
 
 
 def test_no_measured_number_is_typed():
