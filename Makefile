@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test serve lessons publish-as clean
+.PHONY: book test serve lessons bench publish-as clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -14,13 +14,16 @@ book: .venv/installed ## build the HTML book into _build/html, warnings as error
 	@python -m tools.book
 
 test: .venv/installed ## re-run every lesson, compare every output, run all tests
-	@pytest --nbval lessons tests
+	@pytest --nbval lessons book tests
 
 serve: book ## serve the built book on localhost
 	@echo "http://localhost:$(PORT)  (Ctrl-C ends)"; python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 lessons: .venv/installed ## re-run every lesson and store it, normalised
 	@python -m tools.store
+
+bench: .venv/installed ## the course against the tutorials, side by side (about 40 minutes)
+	@python -m benchmarks.speed
 
 publish-as: .venv/installed ## URL=https://github.com/you/repo: write the address into the book and every lesson
 	@python -m tools.publish "$(URL)"

@@ -21,6 +21,8 @@ def recorded(name: str) -> dict:
         name = name.removesuffix("-cuda")  # the same command on a machine with a GPU
         module, _, what = name.rpartition("-") if name.startswith("ablation-") else ("", "", name)
         module = module or ("published" if name.startswith("R") else "own")
+        if name in ("speed", "scaling", "classroom"):
+            module, what = name, ""
         raise FileNotFoundError(
             f"{path} has not been recorded; it is made by:  python -m benchmarks.{module} {what}"
         )

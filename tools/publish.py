@@ -28,7 +28,7 @@ def publish(url: str, root: Path = ROOT) -> list[Path]:
     new = re.sub(r"(?m)^(  colab_url: ).*$", rf'\g<1>"{colab}"', new)
     changed = [config] if new != text else []
     config.write_text(new)
-    for path in sorted((root / "lessons").glob("*.ipynb")):
+    for path in sorted(root.glob("lessons/*.ipynb")) + sorted(root.glob("book/*.ipynb")):
         before = path.read_text()
         notebook = nbformat.reads(before, as_version=4)
         for cell in notebook.cells:

@@ -1,5 +1,6 @@
 """Run lessons and store them as run, normalised: `python -m tools.store [lessons/NN_name.ipynb …]`.
 
+Without a name: every lesson, and the pages in book/ that are notebooks.
 A lesson that gives what it gave before (but for measured numbers) is left as it is, to the byte;
 one that changed is stored whole, so that all numbers on a page come from one run. With --fresh
 it is stored in any case: for seconds measured on a machine that does nothing else.
@@ -34,7 +35,7 @@ def main(paths: list[str]) -> int:
         print("Lessons are stored from the real data only. See above for what is missing.")
         return 1
     fresh_only, paths = "--fresh" in paths, [p for p in paths if p != "--fresh"]
-    for path in map(Path, paths or sorted((ROOT / "lessons").glob("*.ipynb"))):
+    for path in map(Path, paths or notebooks()):
         start = time.perf_counter()
         stored = nbformat.read(path, as_version=4)
         fresh = normalised(executed(stored, path))
@@ -44,6 +45,11 @@ def main(paths: list[str]) -> int:
         print(f"{path.name}: {'stored' if changed else 'unchanged'}, "
               f"{time.perf_counter() - start:.0f} s")  # fmt: skip
     return 0
+
+
+def notebooks() -> list[Path]:
+    """Every lesson, and the pages of the book that are notebooks."""
+    return [path for part in ("lessons", "book") for path in sorted((ROOT / part).glob("*.ipynb"))]
 
 
 def executed(notebook, path: Path):
