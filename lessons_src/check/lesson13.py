@@ -1,5 +1,7 @@
 """Checkers of lesson 13's exercises: published results, spread, and the best of many."""
 
+import math
+
 import torch
 
 from lessons_src.check import Case, exercise
@@ -74,8 +76,8 @@ def paired_p(answer) -> bool:
         Case(([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]), 1.0,
              "The observed mean difference is 0: every choice is at least as large (>=, not >)."),
         Case(([0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, -1.0]), 0.375,
-             "Six of the 16 choices reach a sum of 5 or −5. Swap names within a seed, never between "
-             "seeds."),
+             "Six of the 16 choices reach a sum of 5 or −5. Swap names within a seed, never "
+             "between seeds."),
         Case(([5.0, 5.0], [3.0, 4.0]), 0.5, "A negative mean difference counts by its size."),
     ]  # fmt: skip
     return exercise("paired_p", answer, cases)
@@ -92,10 +94,8 @@ def true_accuracy(answer) -> bool:
         (0.7, 50, 3, "N and n are those of the call, not of the page."),
     ):  # fmt: skip
         k = torch.arange(N, dtype=torch.float64)
-        total, one = torch.tensor(float(N), dtype=torch.float64), torch.tensor(1.0)
-        log_choose = (total + 1).lgamma() - (k + 1).lgamma() - (total - k + 1).lgamma()
-        logs = log_choose + k * torch.tensor(p).double().log()
-        F = (logs + (N - k) * torch.tensor(1 - p).double().log()).exp().cumsum(0).clamp(max=one)
+        log_choose = math.lgamma(N + 1) - (k + 1).lgamma() - (N - k + 1).lgamma()
+        F = (log_choose + k * math.log(p) + (N - k) * math.log(1 - p)).exp().cumsum(0)  # (N,)
         reported = ((1 - F**n).sum() / N).item()
         cases.append(Case((reported, N, n), p, hint, f"reported {reported:.4%}, N = {N}, n = {n}"))
     return exercise("true_accuracy", answer, cases, tolerance=2e-6)
