@@ -67,12 +67,12 @@ def judge(answer) -> bool:
 def paired_p(answer) -> bool:
     """paired_p(a, b): of all choices of signs, the share with as large a mean difference."""
     cases = [
-        Case(([0.90, 0.91, 0.92], [0.91, 0.92, 0.93]), 0.25,
+        Case(([1.0, 2.0, 3.0], [2.0, 3.0, 4.0]), 0.25,
              "All differences are equal: of 8 choices of signs, all plus and all minus are as "
              "large. Count both sides, and the observed choice too."),
-        Case(([0.0, 0.0, 0.0], [0.3, 0.1, 0.2]), 0.25,
-             "0.3 + 0.1 + 0.2 and 0.2 + 0.1 + 0.3 differ in their last digit: compare with a small "
-             "allowance, >= observed - 1e-12."),
+        Case(([0.0, 0.0, 0.0, 0.0], [0.1, 0.2, 0.3, -0.3]), 0.75,
+             "0.1 + 0.2 + 0.3 − 0.3 and 0.3 + 0.3 − 0.1 − 0.2 are both 0.3 but for their last "
+             "digits: compare with a small allowance, >= observed - 1e-12."),
         Case(([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]), 1.0,
              "The observed mean difference is 0: every choice is at least as large (>=, not >)."),
         Case(([0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, -1.0]), 0.375,
