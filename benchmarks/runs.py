@@ -43,6 +43,7 @@ class Recipe:
     moments: tuple[float, float] | None = None  # mean and std; None: the training split's own
     channels_last: bool = False
     two_looks: bool = False  # also measured with each image and its mirror image, reported apart
+    by_epoch: bool = False  # also measured after every epoch, as many sources report it
     choices: str = ""
 
 
@@ -95,12 +96,15 @@ def run(recipe: Recipe, train: Split, test: Split, seed: int, folder=None, progr
     file = Path(folder) / f"{recipe.name}-{seed}.pt" if folder else None
     history = fit(model, train, recipe.epochs, optimizer, batch_size=recipe.batch_size,
                   scheduler=scheduler, loss_fn=recipe.loss_fn, shuffle=recipe.shuffle, seed=seed,
-                  progress=progress, checkpoint=file)  # fmt: skip
+                  test=test if recipe.by_epoch else None, progress=progress,
+                  checkpoint=file)  # fmt: skip
     loss, share = evaluate(model, test, loss_fn=F.cross_entropy)
     result = {"seed": seed, "accuracy": share, "loss": loss, "seconds": sum(history.seconds)}
     if recipe.two_looks:
         result["accuracy_tta"] = evaluate(TwoLooks(model), test)[1]
     result |= {"train_loss": history.loss, "train_accuracy": history.accuracy}
+    if len(history.test_accuracy) == recipe.epochs:  # a checkpoint may come from before by_epoch
+        result |= {"test_loss": history.test_loss, "test_accuracy": history.test_accuracy}
     return result | {"parameters": sum(p.numel() for p in model.parameters()), "model": model}
 
 
@@ -155,6 +159,7 @@ def write(name: str, record: dict, folder=None) -> Path:
 def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results_folder=None):
     """Run the recipe for seeds 0 to seeds - 1, print a line each, and write the record.
 
+    folder: for checkpoints; a seed that is done there is not trained again, only evaluated.
     On the validation split nothing is written: that is for tuning.
     """
     keep_memory()
