@@ -13,7 +13,17 @@ from lesson_source import ROOT
 
 MODULES = sorted((ROOT / "lessons_src").rglob("*.py"))
 # Each may import those before it.
-ORDER = ["standin", "data", "checkpoint", "train", "models", "figures", "check", "interactive"]
+ORDER = [
+    "standin",
+    "data",
+    "checkpoint",
+    "train",
+    "gpu",
+    "models",
+    "figures",
+    "check",
+    "interactive",
+]
 
 
 def test_every_requirement_is_an_exact_pin():
