@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_src import checkpoint as checkpoints
+from lessons_src import distributed
 from lessons_src.data import Split
 
 
@@ -75,42 +76,47 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
 
 def fit(model: nn.Module, split: Split, epochs: int, optimizer, *, batch_size=64, scheduler=None,
         loss_fn=F.cross_entropy, test: Split | None = None, shuffle=True, seed=0,
-        device=None, progress=True, checkpoint=None) -> History:  # fmt: skip
+        device=None, progress=True, checkpoint=None, about=None) -> History:  # fmt: skip
     """Train `model` on `split` and return what was measured.
 
     split: images (N, ...) float, labels (N,) int64. optimizer: over model.parameters().
     scheduler: stepped after every batch. test: evaluated after every epoch. The order of the
     examples comes from a generator of its own, seeded with `seed`. checkpoint: a file, written
-    after every epoch; where it exists, training goes on from it to the same numbers.
+    after every epoch; where it exists, training goes on from it to the same numbers. about: a
+    dict of what else has to be the same for that, such as the data set's name. Under torchrun,
+    in a `distributed.group`, every batch is shared among the processes (lesson 12).
     TrainingError on a loss that is not finite; ValueError on input of the wrong form;
     CheckpointError on a file of another training. Developed in lessons 05 and 08.
     """
     check_split(split)
     device = device or pick_device()
-    model.to(device)
+    network = distributed.replicate(model.to(device))  # the model itself, without torchrun
     split, test = split.to(device), test and test.to(device)
     generator = torch.Generator().manual_seed(seed) if shuffle else None
     settings = {"examples": len(split), "batch_size": batch_size, "seed": seed, "shuffle": shuffle}
+    settings |= about or {}
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     history = _resume(checkpoint, settings, parts, generator) if checkpoint else History()
     for epoch in range(len(history.loss) + 1, epochs + 1):
         start, total_loss, correct = time.perf_counter(), 0.0, 0
         model.train()
-        for number, index in enumerate(batches(len(split), batch_size, generator), 1):
+        for number, batch in enumerate(batches(len(split), batch_size, generator), 1):
+            index = distributed.share(batch)  # all of it, without torchrun
             x, y = split.images[index], split.labels[index]  # (B, ...), (B,)
-            logits = model(x)  # (B, K)
-            loss = loss_fn(logits, y)
+            logits = network(x)  # (B, K)
+            part = loss_fn(logits, y)
+            loss = distributed.whole(part, len(y), len(batch))  # over all processes
             if not math.isfinite(loss.item()):
-                raise TrainingError(_diverged(loss.item(), epoch, number, optimizer))
+                raise TrainingError(_diverged(loss, part, y, epoch, number, optimizer))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
-            total_loss += loss.item() * len(y)  # a short last batch weighs less
+            total_loss += loss.item() * len(batch)  # a short last batch weighs less
             correct += (logits.argmax(1) == y).sum().item()
         history.loss.append(total_loss / len(split))
-        history.accuracy.append(correct / len(split))
+        history.accuracy.append(distributed.total(correct) / len(split))
         history.seconds.append(time.perf_counter() - start)
         if test is not None:
             loss, share = evaluate(model, test, loss_fn=loss_fn)
@@ -118,7 +124,7 @@ def fit(model: nn.Module, split: Split, epochs: int, optimizer, *, batch_size=64
             history.test_accuracy.append(share)
         if checkpoint:
             _keep(checkpoint, settings, parts, generator, history)
-        if progress:
+        if progress and distributed.rank() == 0:
             print(_line(history, epoch, epochs))
     return history
 
@@ -136,14 +142,15 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
     """Mean loss and accuracy (0 to 1) over the whole split, in evaluation mode.
 
     The model's training mode is put back afterwards. loss_fn gives a batch's mean loss; each
-    batch weighs as many examples as it has.
+    batch weighs as many examples as it has. Under torchrun the processes share the batches, all
+    of them have to call this, and all get the same numbers.
     """
     check_split(split)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    loss, correct = 0.0, 0
+    loss, correct, first, step = 0.0, 0, distributed.rank(), distributed.world_size()
     try:
-        for index in batches(len(split), batch_size):
+        for index in batches(len(split), batch_size)[first::step]:
             x, y = split.images[index].to(device), split.labels[index].to(device)
             logits = model(x)  # (B, K)
             _check_pair(logits, y)
@@ -151,7 +158,7 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
             correct += (logits.argmax(1) == y).sum().item()
     finally:
         model.train(was_training)
-    return loss / len(split), correct / len(split)
+    return distributed.total(loss) / len(split), distributed.total(correct) / len(split)
 
 
 def check_split(split: Split) -> None:
@@ -170,40 +177,51 @@ def check_split(split: Split) -> None:
 
 def _keep(path, settings, parts, generator, history) -> None:
     """Write all that the next epoch depends on: parameters, optimizer, schedule, both random
-    states (the order of the examples; dropout and augmentation), and what was measured."""
+    states (the order of the examples; each rank's, for dropout and augmentation), and what was
+    measured. Rank 0 writes, the others wait."""
     device = next(parts["model"].parameters()).device
     random_states = {"torch": torch.get_rng_state()}
-    if generator is not None:
-        random_states["order"] = generator.get_state()
     if device.type == "cuda":
         random_states["cuda"] = torch.cuda.get_rng_state(device)
+    random_states, *others = distributed.gather(random_states)
+    if generator is not None:
+        random_states["order"] = generator.get_state()
     states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-    state = {"settings": settings, "parts": states, "random": random_states}
-    checkpoints.save(path, state | {"history": vars(history)})
+    state = {"settings": settings, "parts": states, "random": random_states, "others": others}
+    distributed.by_one(lambda: checkpoints.save(path, state | {"history": vars(history)}))
 
 
 def _resume(path, settings, parts, generator) -> History:
-    """Put back what `_keep` wrote; an empty History where there is no file yet."""
-    if not Path(path).exists():
+    """Put back what `_keep` wrote; an empty History where there is no file yet.
+
+    Rank 0 reads. With another number of ranks the order of the examples is as it was; a rank
+    that the file does not know draws its dropout and augmentation afresh.
+    """
+    state = distributed.by_one(lambda: checkpoints.load(path) if Path(path).exists() else None)
+    if state is None:
         return History()
-    state = checkpoints.load(path)
-    kept = set(state.get("parts", {}))
     given = {name for name, part in parts.items() if part is not None}
-    if state.get("settings") != settings or kept != given:
+    here = settings | {"with": sorted(given)}
+    there = state.get("settings", {}) | {"with": sorted(state.get("parts", {}))}
+    if differ := sorted(k for k in here | there if here.get(k) != there.get(k)):
         raise checkpoints.CheckpointError(
-            f"{path} is of another training: it has {state.get('settings')} with {sorted(kept)}, "
-            f"this one {settings} with {sorted(given)}. Delete the file, or name another."
+            f"{path} is of another training: its "
+            + ", its ".join(f"{k} is {there.get(k)}, not {here.get(k)}" for k in differ)
+            + ". Delete the file, or name another."
         )
     try:
         for name in sorted(given):
             parts[name].load_state_dict(state["parts"][name])
     except (RuntimeError, ValueError) as error:
         raise checkpoints.CheckpointError(f"{path} is of another {name}: {error}") from error
-    torch.set_rng_state(state["random"]["torch"])
     if generator is not None:
         generator.set_state(state["random"]["order"])
-    if "cuda" in state["random"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["random"]["cuda"])
+    ranks = [state["random"], *state.get("others", [])]
+    if distributed.rank() < len(ranks):
+        own = ranks[distributed.rank()]
+        torch.set_rng_state(own["torch"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
     return History(**state["history"])
 
 
@@ -216,9 +234,13 @@ def _check_pair(logits: Tensor, labels: Tensor) -> None:
         )
 
 
-def _diverged(loss: float, epoch: int, batch: int, optimizer) -> str:
-    lr = optimizer.param_groups[0]["lr"]
-    return (f"the loss is {loss} in epoch {epoch}, batch {batch}, at learning rate {lr:g}. "
+def _diverged(loss: Tensor, part: Tensor, y: Tensor, epoch: int, batch: int, optimizer) -> str:
+    lr, ranks = optimizer.param_groups[0]["lr"], distributed.world_size()
+    finite = distributed.gather(len(y) == 0 or math.isfinite(part.item()))
+    bad = " and ".join(str(rank) for rank in range(ranks) if not finite[rank])
+    where = f", on rank {bad} of {ranks}" if ranks > 1 else ""
+    return (f"the loss is {loss.item()} in epoch {epoch}, batch {batch}{where}, "
+            f"at learning rate {lr:g}. "
             "Try a smaller learning rate, and look for inf or nan in the input.")  # fmt: skip
 
 
@@ -227,3 +249,9 @@ def _line(history: History, epoch: int, epochs: int) -> str:
     if history.test_accuracy:
         line += f"  test {history.test_accuracy[-1]:.2%}"
     return line + f"  {history.seconds[-1]:.1f} s"
+
+
+if __name__ == "__main__":  # python -m lessons_src.train --help
+    from lessons_src.command import main
+
+    main()

@@ -382,6 +382,19 @@ def test_kept_record_is_put_into_the_sentence():
     assert told == "it is made"
 
 
+def test_gpu_record_becomes_a_table():
+    """The record of benchmarks.gpu, as that module writes it: a row a target, seconds and steps."""
+    page = definitions(LESSON, "on_one_gpu")
+    target = {"what": "MNIST to 99 %", "ours": {"accuracy": {"mean": 0.991, "sd": 0.001, "n": 5},
+              "seconds": {"median": 0.2, "low": 0.1, "high": 0.3, "n": 5}},
+              "graph": {"step": {"median": 2e-4}, "eager": {"median": 1e-3}}}  # fmt: skip
+    record = {"machine": {"name": "a GPU"}, "date": "2026-11-21", "command": "python -m x"}
+    where, _, _, _, row = page["on_one_gpu"](record | {"targets": [target]}).splitlines()
+    assert where == "a GPU, 2026-11-21, by `python -m x`."
+    assert row == ("| MNIST to 99 % | **99.10%** (n = 5) | **0.20 s** | **200 µs** | "
+                   "**1000 µs** |")  # fmt: skip
+
+
 # Exercises ------------------------------------------------------------------------------------
 
 
