@@ -88,7 +88,8 @@ def run(args) -> None:
 def check_writable(args) -> None:
     """OSError before the training, where its results could not be written after it."""
     for file in map(Path, filter(None, (args.checkpoint, args.save, args.json))):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # said below: it is not there, or cannot be written
+            file.parent.mkdir(parents=True, exist_ok=True)
         if file.is_dir() or not os.access(file.parent, os.W_OK):
             raise OSError(f"cannot write {file}: name a file, in a folder that may be written")
 
@@ -103,13 +104,15 @@ def splits(args) -> tuple[Dataset, Split, Split]:
         learn, measure = learn.hold_out(HELD_OUT)
     if (args.examples or 0) > len(learn):
         raise UsageError(f"--examples {args.examples}: there are {len(learn)} to train on")
+    dtype = getattr(torch, args.dtype)
+    learn, measure = (Split(s.images.to(dtype), s.labels) for s in (learn, measure))
     return loaded, learn[: args.examples], measure
 
 
 def trained(args, loaded: Dataset, learn: Split, device) -> tuple[torch.nn.Module, train.History]:
     """The trained network and what was measured; a bar on a terminal, and a line an epoch."""
     train.seed_everything(args.seed)
-    model = MODELS[args.model][0]().to(device)
+    model = MODELS[args.model][0]().to(device, getattr(torch, args.dtype))
     momentum = {"momentum": args.momentum} if args.optimizer == "sgd" else {}
     optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), lr=args.lr, **momentum)
     steps = args.epochs * math.ceil(len(learn) / args.batch_size)
@@ -140,7 +143,7 @@ def epochs_kept(args) -> int:
 
 def about(args, loaded: Dataset) -> dict:
     """What has to be the same for a checkpoint to be gone on from, beside what fit looks at."""
-    names = ["data", "model", "validation", "optimizer", "lr", *EXTRA]
+    names = ["data", "model", "validation", "optimizer", "lr", "dtype", *EXTRA]
     names += ["epochs"] * (args.warmup > 0)  # the schedule ends with the last epoch
     return {name: getattr(args, name) for name in names} | {"standin": loaded.standin}
 
@@ -153,7 +156,7 @@ def report(args, loaded: Dataset, model, history: train.History, device) -> dict
         "parameters": sum(p.numel() for p in model.parameters()),
         **{name: getattr(args, name) for name in names},
         "world_size": distributed.world_size(), "device": torch.device(device).type,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "dtype": args.dtype,
         "loss": history.loss, "accuracy": history.accuracy, "seconds": history.seconds,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "date": datetime.date.today().isoformat(), "command": args.command,
