@@ -6,9 +6,13 @@ into an operation are repeated as they were, and reading one back is refused: as
 """
 
 import contextlib
+import json
 import math
+import statistics
+import sys
 import time
 import weakref
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -19,8 +23,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import gpu as bench
+from benchmarks import runs
 from lessons_src import gpu, train
-from lessons_src.data import Split
+from lessons_src.data import Dataset, Split
 from lessons_src.models import Crop, RandomFlip, RandomShift
 from lessons_src.train import TrainingError, warmup_decay
 
@@ -462,7 +468,8 @@ def test_undone_leaves_no_trace(split, name):
         step()  # now it has a past
 
 
-def test_the_step_makes_nothing_on_the_cpu(split):
+@pytest.mark.parametrize("name", [None, *bench.TARGETS])
+def test_the_step_makes_nothing_on_the_cpu(name):
     """Gather, augmentation, network and loss on tensors that claim to lie on a GPU: no operation
     mixes the two devices, and none needs a value."""
     seen = []
@@ -475,16 +482,17 @@ def test_the_step_makes_nothing_on_the_cpu(split):
             return out
 
     with FakeTensorMode():
-        images = torch.empty(192, 1, 12, 12, device="cuda")
+        size = 28 if name else 12
+        images = torch.empty(192, 1, size, size, device="cuda")
         labels = torch.empty(192, dtype=torch.int64, device="cuda")
         with torch.device("cuda"):
-            model = network()
+            model = bench.TARGETS[name].recipe.network() if name else network()
         with Devices():
             index = torch.zeros(6, 32, dtype=torch.int64, device="cuda")
             index = index.index_select(0, torch.zeros(1, dtype=torch.int64, device="cuda"))[0]
             logits = model(images.index_select(0, index))
             F.cross_entropy(logits, labels.index_select(0, index), label_smoothing=0.1)
-    assert len(seen) > 20 and {"cuda"} in seen
+    assert len(seen) > 15 and {"cuda"} in seen
     assert all(devices <= {"cuda"} for devices in seen)
 
 
@@ -501,3 +509,139 @@ def test_on_a_gpu_the_graph_equals_its_steps(split, name, amp, channels_last):
     assert difference(eager, graph) < (1e-4 if amp is None else 1e-2)
     assert two.loss == pytest.approx(one.loss, rel=1e-4 if amp is None else 1e-2)
     assert two.warmup_seconds > 0 and isinstance(optimizer.param_groups[0]["lr"], float)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A data set of 60 + 20 noise images that calls itself real."""
+
+    def some(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+        return Split(images, torch.arange(n) % 10)
+
+    made = Dataset("mnist", some(60, 0), some(20, 1), tuple("0123456789"), "here")
+    monkeypatch.setattr(runs.data, "load", lambda name: made)
+    monkeypatch.setattr(runs, "HELD_OUT", 20)
+    return made
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/gpu.py", *words])
+    bench.main()
+
+
+@pytest.mark.parametrize("name", bench.TARGETS)
+def test_every_recipe_becomes_a_graph(tiny, cuda, name):
+    """Network, loss and optimizer of each target, in bfloat16: the simulated graph trains to the
+    same bits as single operations."""
+    recipe = replace(bench.TARGETS[name].recipe, epochs=1, batch_size=4)
+    train, _ = runs.splits(recipe)
+    eager, _, _ = bench.train_once(recipe, train[:10], 0, "cpu", graph=False)
+    graph, history, step = bench.train_once(recipe, train[:10], 0, "cpu", graph=True)
+    assert difference(eager, graph) == 0 and cuda.log.count("replay") == 2
+    assert step == sum(history.seconds) / 2
+
+
+def test_the_schedule_ends_with_the_last_full_batch(tiny, monkeypatch):
+    """60 examples in batches of 16 are 3 steps an epoch, not 4: the rate comes down to the end."""
+    seen = []
+    real = gpu._rates
+    monkeypatch.setattr(gpu, "_rates", lambda *given: seen.append(real(*given)) or seen[-1])
+    recipe = replace(bench.TARGETS["mnist-99"].recipe, epochs=2, batch_size=16)
+    bench.train_once(recipe, runs.splits(recipe)[0], 0, "cpu", graph=False)
+    wanted = [0.015 * warmup_decay(t, 6, 0.25) for t in range(6)]
+    assert seen[0].flatten().tolist() == pytest.approx(wanted)
+
+
+def test_a_dry_run_makes_a_whole_record(tiny, monkeypatch, tmp_path, capsys):
+    """Median, range, mean and verdict are those of its runs; it is not called gpu.json."""
+    call(monkeypatch, "--dry-run", "mnist-99", "fashion-93", "--seeds", "2",
+         "--results", str(tmp_path))  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["gpu-dry-run.json"]
+    record = json.loads((tmp_path / "gpu-dry-run.json").read_text())
+    assert record["dry_run"] is True and record["left_out"] == [] and record["failed"] == {}
+    assert record["command"].startswith("python -m benchmarks.gpu --dry-run mnist-99")
+    assert {"driver", "cuda", "cudnn", "torch", "name", "load"} <= record["machine"].keys()
+    for entry, name in zip(record["targets"], ("mnist-99", "fashion-93"), strict=True):
+        target, found = bench.TARGETS[name], entry["runs"]
+        assert (entry["name"], entry["goal"]) == (name, target.goal)
+        assert (entry["must_seconds"], entry["aim_seconds"]) == (target.must, target.aim)
+        assert [run["seed"] for run in found] == [0, 1] and entry["met"] == "missed"
+        ours = entry["ours"]
+        assert ours["accuracy"]["mean"] == statistics.fmean(run["accuracy"] for run in found)
+        assert ours["reached"] is False and ("accuracy_tta" in ours) == (name == "fashion-93")
+        for place, key in ((ours, "seconds"), (entry["graph"], "ratio"), (entry["graph"], "step"),
+                           (entry["before"], "warmup_seconds")):  # fmt: skip
+            values = sorted(run[key] for run in found)
+            assert place[key] == {"median": statistics.median(values), "low": values[0],
+                                  "high": values[1], "n": 2}  # fmt: skip
+        for run in found:
+            assert run["ratio"] == run["eager"] / run["step"]
+        assert entry["first"]["seconds"] > 0
+    assert "written" in capsys.readouterr().out
+
+
+def test_the_verdict_needs_accuracy_and_seconds():
+    """Mean accuracy first, then the median of the seconds; the limits themselves count."""
+    target = bench.Target("", 0.99, 0.25, 0.1, None)
+
+    def said(reached, seconds):
+        return bench.verdict(target, {"reached": reached, "seconds": {"median": seconds}})
+
+    assert [said(True, s) for s in (0.05, 0.1, 0.11, 0.25, 0.26)] == [
+        "aim", "aim", "must", "must", "missed"]  # fmt: skip
+    assert said(False, 0.05) == "missed"
+
+
+def test_validation_and_single_targets_write_no_record(tiny, monkeypatch, tmp_path, capsys):
+    """A record is whole, or goes where --results says; tuning never writes one."""
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    call(monkeypatch, "--dry-run", "mnist-99", "--seeds", "1")
+    call(monkeypatch, "--dry-run", "mnist-99", "--seeds", "1", "--validation",
+         "--results", str(tmp_path))  # fmt: skip
+    assert capsys.readouterr().out.count("Nothing was written.") == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_left_out_or_failed_is_in_the_record(tiny, monkeypatch, tmp_path, capsys):
+    """A target that cannot be captured does not keep the others from being measured; none is begun
+    when the time is over."""
+    real = bench.measure
+
+    def measured(target, *rest):
+        if target.recipe.name == "mnist-99":
+            raise TrainingError("this step cannot become a CUDA graph: it asks")
+        monkeypatch.setattr(bench.time, "monotonic", lambda: 1e9)
+        return real(target, *rest)
+
+    monkeypatch.setattr(bench, "measure", measured)
+    with pytest.raises(SystemExit, match="failed: mnist-99"):
+        call(monkeypatch, "--dry-run", "mnist-99", "mnist-99.4", "mnist-99.5", "--seeds", "1",
+             "--minutes", "5", "--results", str(tmp_path))  # fmt: skip
+    record = json.loads((tmp_path / "gpu-dry-run.json").read_text())
+    assert [entry["name"] for entry in record["targets"]] == ["mnist-99.4"]
+    assert record["left_out"] == ["mnist-99.5"] and "it asks" in record["failed"]["mnist-99"]
+    assert "5 minutes are over; left out: mnist-99.5" in capsys.readouterr().out
+
+
+def test_mistakes_get_one_sentence(monkeypatch, capsys):
+    """No GPU, no real data, an unknown name: what it is and what to do."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="needs a CUDA GPU, and this machine has none.*--dry-run"):
+        call(monkeypatch)
+    monkeypatch.setenv("LESSONS_DATA", "standin")
+    with pytest.raises(SystemExit, match="needs the real mnist, not the stand-in"):
+        call(monkeypatch, "--dry-run", "mnist-99")
+    with pytest.raises(SystemExit):
+        call(monkeypatch, "mnist-100")
+    assert "unknown: mnist-100; there are: mnist-99, " in capsys.readouterr().err
+
+
+def test_the_targets_are_those_that_were_set():
+    """Accuracies and seconds for one H200."""
+    assert [(t.recipe.dataset, t.goal, t.must, t.aim) for t in bench.TARGETS.values()] == [
+        ("mnist", 0.99, 0.25, 0.1), ("mnist", 0.994, 0.6, 0.35), ("mnist", 0.995, 1.2, 0.6),
+        ("fashion-mnist", 0.93, 1.5, 0.7), ("fashion-mnist", 0.94, 6, 3),
+        ("fashion-mnist", 0.95, 40, 20),
+    ]  # fmt: skip
