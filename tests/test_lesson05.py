@@ -5,6 +5,7 @@ that TeX says, written out in float64, is what torch gives.
 """
 
 import inspect
+import json
 import math
 import textwrap
 from functools import partial
@@ -19,6 +20,7 @@ from lesson_source import cells, close, definitions, drawn
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+import benchmarks
 from lessons_src import train
 from lessons_src.data import Split
 
@@ -398,6 +400,27 @@ def test_load_runs_no_code_from_a_file(page, tmp_path):
     torch.save({"1.weight": print}, path)
     with pytest.raises(Exception, match="(?i)weights"):
         page["load"](network(), path)
+
+
+def test_a_record_is_shown_and_a_missing_one_names_its_command(tmp_path, monkeypatch):
+    """The record's numbers beside the published ones, without sd too; else the command, no path."""
+    said = []
+    in_full = definitions(LESSON, "in_full")["in_full"]
+    monkeypatch.setitem(in_full.__globals__, "say", said.append)
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    assert in_full("R5", "96.23 %", "96 %") is None
+    assert "`python -m benchmarks.published R5`" in said[0] and str(tmp_path) not in said[0]
+    runs = [{"train_accuracy": [0.5, last]} for last in (0.9, 0.7)]
+    record = {"name": "R5", "date": "2026-01-02", "command": "make it", "epochs": 2, "runs": runs,
+              "accuracy": {"mean": 0.75, "sd": 0.01, "n": 2}, "seconds": {"mean": 60.0},
+              "machine": {"name": "a processor", "threads": 2}}  # fmt: skip
+    for sd, shown in ((0.01, "| **80.00%** | **75.00%** ± **1.00%** |"),
+                      (None, "| **80.00%** | **75.00%** |")):  # fmt: skip
+        record["accuracy"]["sd"] = sd
+        (tmp_path / "R5.json").write_text(json.dumps(record))
+        assert in_full("R5", "96.23 %", "96 %") == record
+        assert "| published | 96.23 % | 96 % |" in said[-2] and shown in said[-2]
+        assert "(a processor, 2 threads) by `make it`" in said[-1]
 
 
 # The checkers --------------------------------------------------------------------------------
