@@ -148,8 +148,10 @@ def _processor() -> str:
 def write(name: str, record: dict, folder=None) -> Path:
     """Add date, command and machine to the record, and write it to `folder`/NAME.json."""
     words = [f"python -m {Path(sys.argv[0]).parent.name}.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    # Where files lie on this machine is left out: the numbers do not depend on it.
+    command = re.sub(r" --(checkpoints|results) \S+", "", " ".join(words))
     today = datetime.date.today().isoformat()
-    record = {"name": name, "date": today, "command": " ".join(words)} | record
+    record = {"name": name, "date": today, "command": command} | record
     path = Path(folder or RESULTS) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")

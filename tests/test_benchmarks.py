@@ -60,6 +60,14 @@ def test_the_record_holds_what_was_measured(tiny, tmp_path, capsys):
     assert "written" in capsys.readouterr().out
 
 
+def test_the_recorded_command_names_no_folder_of_this_machine(tmp_path, monkeypatch):
+    """What anyone types to make the record again: not where somebody kept checkpoints."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks/own.py", "mnist-99", "--checkpoints", "/here/ck",
+                                      "--seeds", "3", "--results", str(tmp_path)])  # fmt: skip
+    record = json.loads(runs.write("x", {}, tmp_path).read_text())
+    assert record["command"] == "python -m benchmarks.own mnist-99 --seeds 3"
+
+
 def test_validation_takes_no_test_image_and_writes_nothing(tiny, tmp_path):
     """Tuning sees the training split only, in two disjoint parts."""
     recipe = replace(own.RECIPES["mnist-99"], epochs=1)
