@@ -30,12 +30,17 @@ def medium():
 
 def tiny():
     """Four convolutions of 16 channels, on 24 × 24 pixels, moved in training: 7,610 parameters."""
-    return cnn((16,), (16, 16), (16,), augment=[Crop(24, shift=2)])
+    return cnn((16,), (16, 16), (16,), padded=True, size=24, augment=[Crop(24, shift=2)])
 
 
 def clothes():
     """Three convolutions that keep the size, every place to the classifier: 29,818 parameters."""
     return cnn((16,), (32,), (32,), kernel=3, padded=True, flatten=True)
+
+
+def medium_clothes():
+    """The same with 64 channels at the end, every second image mirrored in training: 54,778."""
+    return cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=True, augment=[RandomFlip()])
 
 
 def wide_clothes():
@@ -51,8 +56,11 @@ RECIPES = [
     Recipe("mnist-99", "mnist", small, 1, loss_fn=smooth, **fast),
     Recipe("mnist-99.4", "mnist", medium, 3, loss_fn=smooth, **fast),
     Recipe("mnist-99.5", "mnist", medium, 5, loss_fn=smooth, **fast),
+    Recipe("mnist-small", "mnist", tiny, 14, loss_fn=smooth, **fast),
     Recipe("fashion-91", "fashion-mnist", clothes, 2, 128, partial(adamw, lr=0.02), warmup=0.1,
            channels_last=True),
+    Recipe("fashion-92", "fashion-mnist", medium_clothes, 5, 64, partial(adamw, lr=0.005), smooth,
+           warmup=0.25, channels_last=True),
     Recipe("fashion-93", "fashion-mnist", wide_clothes, 9, 64, partial(adamw, lr=0.005), smooth,
            warmup=0.25, channels_last=True, two_looks=True),
 ]  # fmt: skip

@@ -60,6 +60,11 @@ def test_the_record_holds_what_was_measured(tiny, tmp_path, capsys):
     assert "written" in capsys.readouterr().out
 
 
+def test_the_small_network_is_small():
+    """mnist-small has fewer than 8,000 parameters, as the table of speed says."""
+    assert sum(p.numel() for p in own.RECIPES["mnist-small"].network().parameters()) < 8000
+
+
 def test_the_recorded_command_names_no_folder_of_this_machine(tmp_path, monkeypatch):
     """What anyone types to make the record again: not where somebody kept checkpoints."""
     monkeypatch.setattr(sys, "argv", ["benchmarks/own.py", "mnist-99", "--checkpoints", "/here/ck",
