@@ -146,8 +146,10 @@ def test_sizes_on_disk(tmp_path):
     whole = classroom.size(tmp_path)
     assert 100_000 <= whole < 110_000
     (tmp_path / "two").hardlink_to(tmp_path / "a" / "one")
-    (tmp_path / "three").symlink_to(tmp_path / "a" / "one")
     assert classroom.size(tmp_path) == whole
+    (tmp_path / "a" / "three").symlink_to(tmp_path / "two")
+    (tmp_path / "a" / "one").unlink()
+    assert classroom.size(tmp_path / "a") == 0
     assert classroom.size(tmp_path, lambda file: "b" in file.name) == 0
 
 
