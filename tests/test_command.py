@@ -1,10 +1,10 @@
 """python -m lessons_src.train: its options, its files, its one line, and its words in trouble."""
 
-import contextlib
 import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
@@ -251,18 +251,20 @@ def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     process = start("--data", "digits", "--model", "mlp", "--epochs", 500, "--examples", 2000,
                     "--checkpoint", tmp_path / "a.pt",
                     stdout=subprocess.PIPE, stderr=end)  # fmt: skip
-    os.close(end)
-    shown, deadline = "", time.time() + 200
-    while "epoch 2/500" not in shown and time.time() < deadline:
-        shown += os.read(terminal, 4096).decode()
-    process.send_signal(signal.SIGINT)
-    with contextlib.suppress(OSError):  # Linux: the terminal's other end is closed
-        while more := os.read(terminal, 4096).decode():
-            shown += more
+    shown, interrupted, deadline = b"", False, time.time() + 200
+    while process.poll() is None or select.select([terminal], [], [], 0.2)[0]:
+        if select.select([terminal], [], [], 0.2)[0]:
+            shown += os.read(terminal, 4096)
+        if not interrupted and (b"epoch 2/500" in shown or time.time() > deadline):
+            process.send_signal(signal.SIGINT)
+            interrupted = True
+    shown = shown.decode()
+    os.close(terminal)
+    os.close(end)  # not before: what the process said last could be lost with it
     assert process.wait(60) == 130 and process.stdout.read() == ""
     assert "/8000 [" in shown and "batches/s" in shown
-    last = shown.replace("\r", "\n").strip().splitlines()[-1]
-    assert "error: broken off. The same command goes on from the last whole epoch." in last
+    (said,) = (line for line in shown.replace("\r", "\n").splitlines() if "error: " in line)
+    assert "error: broken off. The same command goes on from the last whole epoch." in said
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]["loss"]) >= 2
     assert "Traceback" not in shown
 
