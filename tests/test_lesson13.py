@@ -22,8 +22,8 @@ LESSON = "13_published_results"
 FUNCTIONS = (
     "unevenness", "record_of", "other_choice", "command_row", "compared", "interval", "one_more",
     "CHANCE", "verdict", "reached", "ours", "spread", "written", "where", "table_row", "deaths",
-    "by_epoch", "loss_beside", "why", "story", "standard_error", "welch", "permutation_p", "seeds_for",
-    "differences", "right_on", "same_images", "best_of", "best_epoch", "side_by_side",
+    "by_epoch", "loss_beside", "why", "story", "standard_error", "welch", "permutation_p",
+    "seeds_for", "differences", "right_on", "same_images", "best_of", "best_epoch", "side_by_side",
 )  # fmt: skip
 
 
