@@ -276,6 +276,8 @@ def test_stories_follow_the_records(page):
     assert "The optimiser is not stated" in told
     records["R1b"] = record("R1b", [0.9960, 0.9961, 0.9962])
     assert "**0.24** points above" in page["story"]("R1b")
+    records["R1b"] = record("R1b", [0.9935])
+    assert "Our one run is **0.02** points below. " in page["story"]("R1b")
     records["R5"] = record("R5", [0.96, 0.962])
     assert page["story"]("R5") == "**R5**: holds. "
 
