@@ -22,8 +22,8 @@ LESSON = "13_published_results"
 FUNCTIONS = (
     "unevenness", "record_of", "other_choice", "command_row", "compared", "interval", "one_more",
     "CHANCE", "verdict", "reached", "ours", "spread", "written", "where", "table_row", "deaths",
-    "by_epoch", "loss_beside", "why", "story", "standard_error", "welch", "permutation_p", "seeds_for",
-    "differences", "right_on", "same_images", "best_of", "best_epoch", "side_by_side",
+    "by_epoch", "loss_beside", "why", "story", "standard_error", "welch", "permutation_p",
+    "seeds_for", "differences", "right_on", "same_images", "best_of", "best_epoch", "side_by_side",
 )  # fmt: skip
 
 
@@ -276,6 +276,8 @@ def test_stories_follow_the_records(page):
     assert "The optimiser is not stated" in told
     records["R1b"] = record("R1b", [0.9960, 0.9961, 0.9962])
     assert "**0.24** points above" in page["story"]("R1b")
+    records["R1b"] = record("R1b", [0.9935])
+    assert "Our one run is **0.02** points below. " in page["story"]("R1b")
     records["R5"] = record("R5", [0.96, 0.962])
     assert page["story"]("R5") == "**R5**: holds. "
 
