@@ -89,15 +89,19 @@ def prepare(recipe: Recipe, train: Split, seed: int):
 def run(recipe: Recipe, train: Split, test: Split, seed: int, folder=None, progress=False) -> dict:
     """One training and one evaluation, with what it took.
 
-    folder: for checkpoints; a run that was broken off goes on from its last whole epoch. The
-    seconds are those of training alone, by the epoch, without data, evaluation or checkpoints.
+    folder: for checkpoints; a run that was broken off goes on from its last whole epoch, and
+    CheckpointError says so where the file is of a recipe that has changed since. The seconds are
+    those of training alone, by the epoch, without data, evaluation or checkpoints.
     """
     model, optimizer, scheduler = prepare(recipe, train, seed)
     file = Path(folder) / f"{recipe.name}-{seed}.pt" if folder else None
+    group = optimizer.param_groups[0]
+    about = {"recipe": recipe.name, "optimizer": type(optimizer).__name__,
+             "lr": group.get("initial_lr", group["lr"])}  # fmt: skip
     history = fit(model, train, recipe.epochs, optimizer, batch_size=recipe.batch_size,
                   scheduler=scheduler, loss_fn=recipe.loss_fn, shuffle=recipe.shuffle, seed=seed,
                   test=test if recipe.by_epoch else None, progress=progress,
-                  checkpoint=file)  # fmt: skip
+                  checkpoint=file, about=about)  # fmt: skip
     loss, share = evaluate(model, test, loss_fn=F.cross_entropy)
     result = {"seed": seed, "accuracy": share, "loss": loss, "seconds": sum(history.seconds)}
     if recipe.two_looks:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import pooch
 import torch
 from torch import Tensor
 
@@ -231,6 +230,8 @@ def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
     mirrors = source["mirrors"]
     if own := os.environ.get("LESSONS_MIRROR"):
         mirrors = (f"{own.rstrip('/')}/{source['folder']}/", *mirrors)
+    import pooch  # not needed where the files are there already
+
     pooch.get_logger().setLevel(logging.WARNING)
     state = "is damaged" if (folder / file).exists() else "is missing"
     problems = []

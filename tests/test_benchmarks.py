@@ -8,6 +8,7 @@ import shlex
 import statistics
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lesson_source import ROOT
 
 import benchmarks
 from benchmarks import own, published, runs
-from lessons_src import data
+from lessons_src import checkpoint, data
 from lessons_src.data import Dataset, Split
 
 RECIPES = own.RECIPES | published.RECIPES
@@ -93,6 +94,16 @@ def test_a_run_that_was_broken_off_goes_on(tiny, tmp_path):
     runs.run(replace(recipe, epochs=2), *split, seed=1, folder=tmp_path)
     resumed = runs.run(recipe, *split, seed=1, folder=tmp_path)
     assert (resumed["accuracy"], resumed["loss"]) == (whole["accuracy"], whole["loss"])
+
+
+def test_a_changed_recipe_does_not_go_on_from_an_old_checkpoint(tiny, tmp_path):
+    """With another learning rate the file is refused, and the message names what differs."""
+    recipe = replace(published.RECIPES["R3"], epochs=1)
+    split = runs.splits(recipe)
+    runs.run(recipe, *split, seed=1, folder=tmp_path)
+    changed = replace(recipe, epochs=2, optimizer=partial(torch.optim.Adadelta, lr=0.25))
+    with pytest.raises(checkpoint.CheckpointError, match="its lr is 0.5, not 0.25"):
+        runs.run(changed, *split, seed=1, folder=tmp_path)
 
 
 def test_the_stand_in_is_never_recorded(monkeypatch, tmp_path):
