@@ -162,10 +162,12 @@ def write(name: str, record: dict, folder=None) -> Path:
     return path
 
 
-def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results_folder=None):
+def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results_folder=None,
+           remark=""):  # fmt: skip
     """Run the recipe for seeds 0 to seeds - 1, print a line each, and write the record.
 
     folder: for checkpoints; a seed that is done there is not trained again, only evaluated.
+    remark: kept with the seconds, and shown beside them.
     On the validation split nothing is written: that is for tuning.
     """
     keep_memory()
@@ -186,7 +188,8 @@ def record(recipe: Recipe, seeds: int, *, validation=False, folder=None, results
     if not validation:
         name = recipe.name + ("-cuda" if start["device"] == "cuda" else "")
         print("written:", write(name, describe(recipe, train) | {
-            "accuracy": accuracy, **extra, "seconds": seconds, "machine": start, "runs": found,
+            "accuracy": accuracy, **extra, "seconds": seconds, "remark": remark,
+            "machine": start, "runs": found,
         }, results_folder))  # fmt: skip
     return found
 
@@ -217,6 +220,8 @@ def main(recipes: dict[str, Recipe], description: str) -> None:
         help="keep every epoch there, and go on from it after an interruption",
     )
     parser.add_argument("--results", metavar="FOLDER", help=f"where records go ({RESULTS})")
+    parser.add_argument("--remark", default="", metavar="TEXT", help="about the seconds, say that "
+                        "other work ran beside: pages show it")  # fmt: skip
     args = parser.parse_args()
     unknown = [n for n in args.names if n not in recipes]
     if unknown or args.seeds < 1:
@@ -225,7 +230,7 @@ def main(recipes: dict[str, Recipe], description: str) -> None:
     for name in args.names or recipes:
         try:
             record(recipes[name], args.seeds, validation=args.validation, folder=args.checkpoints,
-                   results_folder=args.results)  # fmt: skip
+                   results_folder=args.results, remark=args.remark)  # fmt: skip
         except (data.DataError, checkpoint.CheckpointError) as error:
             sys.exit(f"{name}: {error}")
         except KeyboardInterrupt:

@@ -50,7 +50,7 @@ def test_every_recipe_runs(tiny, name):
 def test_the_record_holds_what_was_measured(tiny, tmp_path, capsys):
     """Mean and sd are those of the runs; date, command, machine and versions are there."""
     recipe = replace(own.RECIPES["mnist-99"], epochs=1)
-    found = runs.record(recipe, 3, results_folder=tmp_path)
+    found = runs.record(recipe, 3, results_folder=tmp_path, remark="beside other work")
     record = json.loads((tmp_path / "mnist-99.json").read_text())
     values = [r["accuracy"] for r in found]
     assert record["accuracy"]["mean"] == pytest.approx(statistics.fmean(values))
@@ -58,6 +58,7 @@ def test_the_record_holds_what_was_measured(tiny, tmp_path, capsys):
     assert record["accuracy"]["n"] == 3 and [r["seed"] for r in record["runs"]] == [0, 1, 2]
     assert record["machine"]["torch"] == torch.__version__ and record["machine"]["threads"]
     assert {"date", "command", "epochs", "batch_size", "lr", "optimizer"} <= record.keys()
+    assert record["remark"] == "beside other work"
     assert "written" in capsys.readouterr().out
 
 
