@@ -7,11 +7,14 @@ process on its own every function here gives back what it was given. Used in les
 
 import datetime
 import os
+import time
+import uuid
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 WAIT = datetime.timedelta(minutes=10)  # for another rank, before it is taken for dead
@@ -47,9 +50,34 @@ def group(device=None):
         device = _own_gpu()
     elif device.type != "cpu":
         raise GroupError(f"several processes work on CPUs or CUDA GPUs, not on {device.type}")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT)
+    store, number, size = next(rendezvous("env://", timeout=WAIT))
+    store = dist.PrefixStore(_meeting(store, number, size), store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=WAIT)
     yield device
     dist.destroy_process_group()  # not after an error: the other ranks may never come to it
+
+
+def _meeting(store, number: int, size: int) -> str:
+    """A name that these ranks agree on, and that no earlier start of the job has used.
+
+    torchrun keeps its store when it starts the ranks again: a rank that is quicker than another
+    would find the addresses of processes that are dead, and wait for them. So rank 0 invites
+    under a new name, and a rank goes only where it has been expected in person.
+    """
+    me = uuid.uuid4().hex
+    if number == 0:
+        store.set("invitation", me)
+        there = [store.get(f"{me}/{other}").decode() for other in range(1, size)]  # each waits
+        store.set(f"{me}/all", " ".join(there))
+        return me
+    while True:
+        name = store.get("invitation").decode()
+        store.set(f"{name}/{number}", me)
+        while store.get("invitation").decode() == name:
+            if store.check([f"{name}/all"]) and me in store.get(f"{name}/all").decode():
+                return name
+            time.sleep(0.05)
 
 
 def _own_gpu() -> torch.device:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,20 @@ def test_a_rank_that_raises_ends_the_job(killed):
     assert "ValueError: planted on rank 1" in job.stderr
     assert "rank      : 1 (local_rank: 1)" in job.stderr.partition("Root Cause")[2]
     assert end - (folder / "raised").stat().st_mtime < 60
+
+
+def test_ranks_that_start_again_do_not_meet_the_dead(monkeypatch):
+    """What an earlier start left in the store is passed by, whoever comes first: the ranks agree on
+    a name, and it is a new one."""
+    store = torch.distributed.HashStore()
+    for first in (1, 2, 0):
+        before = store.get("invitation") if store.check(["invitation"]) else b""
+        with ThreadPoolExecutor(3) as pool:
+            found = [pool.submit(distributed._meeting, store, first, 3)]
+            time.sleep(0.2)  # long enough to follow what is there already
+            found += [pool.submit(distributed._meeting, store, n, 3) for n in {0, 1, 2} - {first}]
+            names = {future.result(timeout=10) for future in found}
+        assert len(names) == 1 and names != {before.decode()}
 
 
 # A process on its own ---------------------------------------------------------------------------
