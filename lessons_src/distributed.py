@@ -71,13 +71,14 @@ def _meeting(store, number: int, size: int) -> str:
         there = [store.get(f"{me}/{other}").decode() for other in range(1, size)]  # each waits
         store.set(f"{me}/all", " ".join(there))
         return me
-    while True:
-        name = store.get("invitation").decode()
-        store.set(f"{name}/{number}", me)
-        while store.get("invitation").decode() == name:
-            if store.check([f"{name}/all"]) and me in store.get(f"{name}/all").decode():
-                return name
-            time.sleep(0.05)
+    name, end = None, time.monotonic() + WAIT.total_seconds()
+    while time.monotonic() < end:
+        if name != (name := store.get("invitation").decode()):
+            store.set(f"{name}/{number}", me)
+        if store.check([f"{name}/all"]) and me in store.get(f"{name}/all").decode():
+            return name
+        time.sleep(0.05)
+    raise GroupError(f"rank {number} of {size} waited for the others in vain, {WAIT} long")
 
 
 def _own_gpu() -> torch.device:

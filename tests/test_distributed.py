@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,9 @@ def test_a_rank_that_raises_ends_the_job(killed):
 def test_ranks_that_start_again_do_not_meet_the_dead(monkeypatch):
     """What an earlier start left in the store is passed by, whoever comes first: the ranks agree on
     a name, and it is a new one."""
+    monkeypatch.setattr(distributed, "WAIT", timedelta(seconds=3))
     store = torch.distributed.HashStore()
+    store.set_timeout(distributed.WAIT)
     for first in (1, 2, 0):
         before = store.get("invitation") if store.check(["invitation"]) else b""
         with ThreadPoolExecutor(3) as pool:
@@ -222,6 +225,8 @@ def test_ranks_that_start_again_do_not_meet_the_dead(monkeypatch):
             found += [pool.submit(distributed._meeting, store, n, 3) for n in {0, 1, 2} - {first}]
             names = {future.result(timeout=10) for future in found}
         assert len(names) == 1 and names != {before.decode()}
+    with pytest.raises(distributed.GroupError, match="rank 1 of 3 waited for the others in vain"):
+        distributed._meeting(store, 1, 3)
 
 
 # A process on its own ---------------------------------------------------------------------------
