@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 
+import noise
 import pytest
 import torch
 from lesson_source import ROOT
@@ -17,7 +18,7 @@ from lesson_source import ROOT
 import benchmarks
 from benchmarks import own, published, runs
 from lessons_src import checkpoint, data
-from lessons_src.data import Dataset, Split
+from lessons_src.data import Split
 
 RECIPES = own.RECIPES | published.RECIPES
 RECORDS = sorted(benchmarks.RESULTS.glob("*.json"))
@@ -26,13 +27,7 @@ RECORDS = sorted(benchmarks.RESULTS.glob("*.json"))
 @pytest.fixture
 def tiny(monkeypatch):
     """A data set of 200 noise images that calls itself real."""
-
-    def split(n, seed):
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
-        return Split(images, torch.arange(n) % 10)
-
-    made = Dataset("mnist", split(200, 0), split(100, 1), tuple("0123456789"), "here")
+    made = noise.dataset(200, 100)
     monkeypatch.setattr(runs.data, "load", lambda name: made)
     monkeypatch.setattr(runs, "HELD_OUT", 50)
     return made

@@ -15,6 +15,7 @@ import weakref
 from dataclasses import replace
 from functools import partial
 
+import noise
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from benchmarks import gpu as bench
 from benchmarks import runs
 from lessons_src import gpu, train
-from lessons_src.data import Dataset, Split
+from lessons_src.data import Split
 from lessons_src.models import Crop, RandomFlip, RandomShift
 from lessons_src.train import TrainingError, warmup_decay
 
@@ -515,13 +516,7 @@ def test_on_a_gpu_the_graph_equals_its_steps(split, name, amp, channels_last, mo
 @pytest.fixture
 def tiny(monkeypatch):
     """A data set of 60 + 20 noise images that calls itself real."""
-
-    def some(n, seed):
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.randint(256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
-        return Split(images, torch.arange(n) % 10)
-
-    made = Dataset("mnist", some(60, 0), some(20, 1), tuple("0123456789"), "here")
+    made = noise.dataset(60, 20)
     monkeypatch.setattr(runs.data, "load", lambda name: made)
     monkeypatch.setattr(runs, "HELD_OUT", 20)
     return made
