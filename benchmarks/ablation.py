@@ -1,6 +1,7 @@
 """What each ingredient of a recipe bought: the recipe without it, measured on held-out images.
 
-    python -m benchmarks.ablation mnist         writes results/ablation-mnist.json
+    python -m benchmarks.ablation mnist         digits; writes results/ablation-mnist.json
+    python -m benchmarks.ablation fashion       clothes; writes results/ablation-fashion.json
     python -m benchmarks.ablation mnist --seeds 5
 
 One ingredient is taken out at a time, every variant has the same seeds, and the variants take
@@ -18,7 +19,7 @@ from torch import nn
 
 from benchmarks import own, runs
 from lessons_src.data import DataError
-from lessons_src.models import Crop, cnn
+from lessons_src.models import Crop, RandomFlip, cnn, cosine_filters, fix_first
 
 
 def without(kind: type, network) -> nn.Module:
@@ -64,10 +65,27 @@ def padded(network) -> nn.Module:
     return model
 
 
-WHOLE = replace(own.RECIPES["mnist-99.4"], epochs=2)  # of five: eleven variants, three seeds
+def first_layer(filters=None, trained=False) -> nn.Module:
+    """The network of fashion-92 with another first layer: a random start, or these filters."""
+    model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=True)
+    conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
+    if filters is not None:
+        conv.weight = nn.Parameter(filters(), requires_grad=trained)
+    return model
+
+
+def random_filters() -> torch.Tensor:
+    """As many as there are cosine filters, of the same length, and with both signs too."""
+    half = torch.randn(8, 1, 3, 3)
+    half = half / half.flatten(1).norm(dim=1).view(8, 1, 1, 1)
+    return torch.cat([half, -half])
+
+
+# Each: name -> (what is changed, the recipe). The first is the whole recipe.
+WHOLE = replace(own.RECIPES["mnist-99.4"], epochs=2)  # of three: eleven variants, three seeds
 NET = WHOLE.network
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4, fused=True)
-VARIANTS = {
+MNIST = {
     "whole": ("nothing", WHOLE),
     "no shift": ("the crop always from the middle", replace(WHOLE, network=partial(
         cnn, (24,), (48, 48), (96,), augment=[Crop(24)]))),
@@ -85,34 +103,53 @@ VARIANTS = {
     "padding": ("convolutions with padding", replace(WHOLE, network=partial(padded, NET))),
     "channels first": ("memory in the order N, C, H, W", replace(WHOLE, channels_last=False)),
 }  # fmt: skip
+CLOTHES = own.RECIPES["fashion-92"]
+FASHION = {
+    "whole": ("nothing: cosine filters, fixed", CLOTHES),
+    "learned": ("the first layer is learned from a random start, as all others",
+                replace(CLOTHES, network=first_layer)),
+    "trained on": ("the first layer starts from the cosine filters and is trained",
+                   replace(CLOTHES, network=partial(first_layer, cosine_filters, True))),
+    "random": ("the first layer has random filters, fixed",
+               replace(CLOTHES, network=partial(first_layer, random_filters))),
+    "maximum": ("the largest value of each last map, in place of all places", replace(
+        CLOTHES, network=lambda: fix_first(cnn((16,), (32,), (64,), kernel=3, padded=True)))),
+    "mirrored": ("every second image mirrored in training", replace(
+        CLOTHES, network=lambda: nn.Sequential(RandomFlip(), *CLOTHES.network()))),
+    "no label smoothing": ("plain cross-entropy", replace(CLOTHES, loss_fn=F.cross_entropy)),
+}  # fmt: skip
+ABLATIONS = {"mnist": MNIST, "fashion": FASHION}
 
 
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("dataset", choices=["mnist"])
+    parser.add_argument("dataset", choices=list(ABLATIONS))
     parser.add_argument("--seeds", type=int, default=3, help="runs with seeds 0 to N - 1 (3)")
     parser.add_argument("--results", metavar="FOLDER", help="where the record goes")
     args = parser.parse_args()
+    variants = ABLATIONS[args.dataset]
+    whole = variants["whole"][1]
     try:
-        train, held_out = runs.splits(WHOLE, validation=True)
+        train, held_out = runs.splits(whole, validation=True)
     except DataError as error:
         sys.exit(str(error))
-    machine, found = runs.machine(), {name: [] for name in VARIANTS}
+    runs.keep_memory()
+    machine, found = runs.machine(), {name: [] for name in variants}
     for seed in range(args.seeds):
-        for name, (_, recipe) in VARIANTS.items():
+        for name, (_, recipe) in variants.items():
             result = runs.run(recipe, train, held_out, seed)
             del result["model"]
             found[name].append(result)
             print(f"seed {seed}  {name:20} {result['accuracy']:.2%}  {result['seconds']:.1f} s",
                   flush=True)  # fmt: skip
-    variants = [
+    entries = [
         {"name": name, "changed": changed, "accuracy": runs.summarise(found[name], "accuracy"),
          "seconds": runs.summarise(found[name], "seconds"), "runs": found[name]}
-        for name, (changed, _) in VARIANTS.items()
+        for name, (changed, _) in variants.items()
     ]  # fmt: skip
-    record = runs.describe(WHOLE, train) | {"of": WHOLE.name, "measured_on": "validation"}
-    record |= {"machine": machine, "variants": variants}
+    record = runs.describe(whole, train) | {"of": whole.name, "measured_on": "validation"}
+    record |= {"machine": machine, "variants": entries}
     print("written:", runs.write(f"ablation-{args.dataset}", record, args.results))
 
 

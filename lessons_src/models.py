@@ -1,5 +1,7 @@
 """The layers and networks that more than one lesson uses; each is written out in a lesson first."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -139,3 +141,32 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
         features = nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
     layers += [nn.Dropout(dropout)] * (dropout > 0) + [nn.Linear(features, 10)]
     return nn.Sequential(*augment, *layers).train()
+
+
+def cosine_filters(k=3):
+    """The cosine patterns on k×k pixels but the constant one, with both signs: (2k² - 2, 1, k, k).
+
+    The patterns are orthonormal (the discrete cosine transform) and each sums to 0, so a filter
+    answers to edges and lines, and not to brightness. Developed in lesson 09.
+    """
+    centres = (torch.arange(k) + 0.5) / k  # of the pixels, in a window of length 1
+    waves = torch.stack([torch.cos(math.pi * u * centres) for u in range(k)])  # (k, k)
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    patterns = torch.einsum("uy,vx->uvyx", waves, waves).flatten(0, 1)[1:]  # (k² - 1, k, k)
+    return torch.cat([patterns, -patterns])[:, None]
+
+
+def fix_first(model):
+    """Give the first convolution of a network of `cnn` cosine filters for good; returns the model.
+
+    It is not trained: its weight asks for no gradient. ValueError where it has not as many filters
+    as there are (16 for a kernel of 3). Developed in lesson 09.
+    """
+    conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
+    filters = cosine_filters(conv.kernel_size[0])
+    if conv.weight.shape != filters.shape:
+        n, k = len(filters), conv.kernel_size[0]
+        raise ValueError(f"the first convolution of {k}×{k} must be 1→{n} channels to be fixed, "
+                         f"not {conv.in_channels}→{conv.out_channels}")  # fmt: skip
+    conv.weight = nn.Parameter(filters, requires_grad=False)
+    return model

@@ -16,7 +16,7 @@ import torch
 from lesson_source import ROOT
 
 import benchmarks
-from benchmarks import own, published, runs
+from benchmarks import ablation, own, published, runs
 from lessons_src import checkpoint, data
 from lessons_src.data import Split
 
@@ -164,3 +164,51 @@ def test_every_record_belongs_to_a_recipe_and_adds_up(path):
         assert record[key]["n"] == len(values)
         if len(values) > 1:
             assert record[key]["sd"] == pytest.approx(statistics.stdev(values))
+
+
+# Ablations: the whole recipe with one thing changed ------------------------------------------
+
+
+@pytest.mark.parametrize("name", ablation.ABLATIONS)
+def test_every_variant_of_an_ablation_is_another_recipe_that_runs(name):
+    """The first is the whole; each other one differs in a field or in its network, and trains."""
+    variants = {key: recipe for key, (_, recipe) in ablation.ABLATIONS[name].items()}
+    whole = variants["whole"]
+    assert next(iter(variants)) == "whole"
+    x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for key, recipe in variants.items():
+        torch.manual_seed(0)
+        logits = recipe.network()(x)
+        assert logits.shape == (4, 10) and logits.requires_grad, key
+        assert key == "whole" or recipe != whole, key
+        assert (recipe.dataset, recipe.epochs) == (whole.dataset, whole.epochs), key
+
+
+def test_first_layers_of_the_ablation_on_clothes():
+    """The same network but for where the first filters come from, and whether they are trained."""
+    nets = {key: ablation.FASHION[key][1].network()
+            for key in ("whole", "learned", "trained on", "random")}  # fmt: skip
+    first = {key: net[0].weight for key, net in nets.items()}
+    assert torch.equal(first["whole"], first["trained on"])
+    assert not torch.equal(first["whole"], first["random"])
+    assert [key for key, w in first.items() if w.requires_grad] == ["learned", "trained on"]
+    norms = first["random"].flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, first["whole"].flatten(1).norm(dim=1))
+    assert torch.equal(first["random"][8:], -first["random"][:8])
+
+
+def test_the_ablation_measures_its_variants_and_writes_them(tmp_path, monkeypatch):
+    """Two variants on noise: a record with both, of the seeds asked for; the command names it."""
+    small = noise.raw(256, 0).scaled()
+    monkeypatch.setattr(runs, "splits", lambda recipe, validation: (small, small))
+    two = dict(list(ablation.FASHION.items())[:2])
+    two = {key: (text, replace(recipe, epochs=1)) for key, (text, recipe) in two.items()}
+    monkeypatch.setitem(ablation.ABLATIONS, "fashion", two)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/ablation.py", "fashion", "--seeds", "2",
+                                      "--results", str(tmp_path)])  # fmt: skip
+    ablation.main()
+    record = json.loads((tmp_path / "ablation-fashion.json").read_text())
+    assert record["command"] == "python -m benchmarks.ablation fashion --seeds 2"
+    assert [v["name"] for v in record["variants"]] == ["whole", "learned"]
+    for v in record["variants"]:
+        assert v["accuracy"]["n"] == 2 and len(v["runs"]) == 2 and v["seconds"]["mean"] > 0

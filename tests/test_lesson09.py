@@ -26,7 +26,8 @@ LESSON = "09_cnn_fashion_mnist"
 FUNCTIONS = ("CPU", "nearest_mean", "train_well", "r4_as_printed", "last_side", "r4",
              "layer_sizes", "RandomFlip", "Sometimes", "CHANGES", "course_network", "logits_of",
              "by_class", "standard_error", "confused_pairs", "two_looks", "record_row", "r4_story",
-             "record_of", "judged", "recorded_looks", "on_gpu")  # fmt: skip
+             "record_of", "judged", "recorded_looks", "on_gpu",
+             "cosine_filters", "ablation_table")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,22 @@ def test_eq_mean_of_looks():
     close(-same.mean(0).log(), (-same.log()).mean(0))
 
 
+def test_eq_cosines_orthonormal():
+    """For many k, by the formula of the page; and the telescoping sum that proves it."""
+    assert boxed("eq-cosines-orthonormal") == (
+        r"\sum_{y}c_u(y)c_v(y)=\begin{cases}1&u=v\\0&u\nev\end{cases}"
+    )
+    for k in range(1, 12):
+        y = torch.arange(k, dtype=torch.float64) + 0.5
+        c = torch.stack([torch.cos(math.pi * u * y / k) for u in range(k)])
+        c = c / c.norm(dim=1, keepdim=True)
+        close(c @ c.T, torch.eye(k, dtype=torch.float64))
+        for m in range(1, 2 * k):
+            half = math.pi * m / (2 * k)
+            assert abs(math.sin(half)) > 1e-3
+            close(2 * math.sin(half) * torch.cos(2 * half * y).sum(), 0.0)
+
+
 def test_derivation_of_the_inequality():
     """log u is at most u − 1, and they meet at 1 alone."""
     u = torch.logspace(-12, 12, 100_001, dtype=torch.float64)
@@ -101,10 +118,31 @@ def test_covariance_of_two_draws():
         close(sum(pairs) / len(pairs) - p**2, -p * (1 - p) / (N - 1))
 
 
+def test_the_ablation_says_what_the_page_reads_in_it():
+    """The sentences below its table, against the record: gaps in standard errors of two means."""
+    record = benchmarks.recorded("ablation-fashion")
+    found = {v["name"]: v for v in record["variants"]}
+
+    def gap(a, b):
+        """How far a is above b, in standard errors of the difference."""
+        (one, n), (two, m) = ((found[k]["accuracy"], found[k]["accuracy"]["n"]) for k in (a, b))
+        se = math.sqrt(one["sd"] ** 2 / n + two["sd"] ** 2 / m)
+        return (one["mean"] - two["mean"]) / se
+
+    for behind in ("learned", "random", "trained on", "maximum", "mirrored"):
+        assert gap("whole", behind) > 2, behind
+    assert gap("trained on", "learned") > 2
+    assert abs(gap("whole", "no label smoothing")) < 2
+    whole, learned = found["whole"]["accuracy"], found["learned"]["accuracy"]
+    assert whole["mean"] - learned["mean"] > max(whole["sd"], learned["sd"])
+    assert found["whole"]["seconds"]["mean"] < found["learned"]["seconds"]["mean"]
+
+
 # The page's functions ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("thing", [models.r4, models.RandomFlip], ids=["r4", "RandomFlip"])
+@pytest.mark.parametrize("thing", [models.r4, models.RandomFlip, models.cosine_filters],
+                         ids=lambda thing: thing.__name__)  # fmt: skip
 def test_the_lesson_writes_out_what_the_module_holds(thing):
     """The source on the page is the source of lessons_src.models, to the letter."""
     assert any(inspect.getsource(thing).strip() in source for source in code())
@@ -273,7 +311,8 @@ def test_without_records_the_page_says_so(page, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     said = [page["record_row"]("R4", "R4"), page["judged"]("fashion-91", 0.91, 10),
-            page["recorded_looks"]("fashion-93"), page["on_gpu"]()]  # fmt: skip
+            page["recorded_looks"]("fashion-93"), page["on_gpu"](),
+            page["ablation_table"]()]  # fmt: skip
     for text in said:
         assert "python -m benchmarks." in text and str(tmp_path) not in text, text
 
@@ -293,6 +332,12 @@ def test_with_records_the_page_shows_them(page, tmp_path, monkeypatch):
     assert "**92.50%** with two" in page["recorded_looks"]("fashion-93")
     assert "hold no second look" in page["recorded_looks"]("fashion-91")
     assert "recorded on 2026-01-02 on a processor: 92.00%" in page["on_gpu"]()
+    ablation = record("ablation-fashion")
+    sides = {"accuracy": {"mean": 0.91, "sd": 0.002, "n": 2}, "seconds": {"mean": 20.4}}
+    ablation["variants"] = [{"name": "whole", "changed": "nothing"} | sides]
+    (tmp_path / "ablation-fashion.json").write_text(json.dumps(ablation))
+    assert "| whole | nothing | **91.00%** ± **0.20%** | **20 s** |" in page["ablation_table"]()
+    assert "n = 2 seeds, 2 epochs, 2 threads" in page["ablation_table"]()
     lone = record("R4")
     lone["accuracy"]["sd"] = None
     (tmp_path / "R4.json").write_text(json.dumps(lone))

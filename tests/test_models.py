@@ -3,8 +3,21 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.fft import dctn
 
-from lessons_src.models import Crop, RandomFlip, RandomShift, cnn, mlp, r1a, r1b, r3, r4
+from lessons_src.models import (
+    Crop,
+    RandomFlip,
+    RandomShift,
+    cnn,
+    cosine_filters,
+    fix_first,
+    mlp,
+    r1a,
+    r1b,
+    r3,
+    r4,
+)
 
 
 def images(n=64, channels=2, seed=0):
@@ -130,3 +143,38 @@ def test_cnn_augments_in_training_only():
     assert torch.equal(model(x), model(x))
     model.train()
     assert not torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("k", [2, 3, 4, 5])
+def test_cosine_filters_are_the_cosine_transform(k):
+    """Equal to scipy's orthonormal DCT of every window, but for the constant one; both signs."""
+    filters = cosine_filters(k)
+    assert filters.shape == (2 * k * k - 2, 1, k, k)
+    windows = torch.randn(20, k, k, generator=torch.Generator().manual_seed(k))
+    answers = torch.einsum("nyx,fyx->nf", windows, filters[:, 0])
+    theirs = torch.from_numpy(dctn(windows.numpy(), axes=(1, 2), norm="ortho"))
+    half = k * k - 1
+    torch.testing.assert_close(answers[:, :half], theirs.flatten(1)[:, 1:], atol=1e-5, rtol=1e-5)
+    assert torch.equal(filters[half:], -filters[:half])
+    torch.testing.assert_close(filters.sum((2, 3)), torch.zeros(2 * half, 1), atol=1e-6, rtol=0)
+
+
+def test_fix_first_is_never_trained():
+    """Its filters stay to the bit under weight decay; all the rest learns; it is in the state."""
+    torch.manual_seed(0)
+    model = fix_first(cnn((16,), (4,), kernel=3, augment=[RandomFlip()]))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    F.cross_entropy(model(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
+    optimizer.step()
+    same = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert same == ["1.weight"] and "1.weight" in model.state_dict()
+    assert torch.equal(model[1].weight, cosine_filters())
+    below = model[1](torch.randn(2, 1, 28, 28))
+    assert not below.requires_grad and model[3](below).requires_grad  # from batch norm on
+
+
+@pytest.mark.parametrize("groups, kernel", [(((8,), (4,)), 3), (((16,), (4,)), 5)])
+def test_fix_first_says_what_does_not_fit(groups, kernel):
+    with pytest.raises(ValueError, match=f"of {kernel}×{kernel} must be 1→{2 * kernel**2 - 2} "):
+        fix_first(cnn(*groups, kernel=kernel))
