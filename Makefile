@@ -14,7 +14,7 @@ book: .venv/installed ## build the HTML book into _build/html, warnings as error
 	@python -m tools.book
 
 test: .venv/installed ## re-run every lesson, compare every output, run all tests
-	@pytest --nbval lessons book tests
+	@pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --nbval lessons book tests
 
 serve: book ## serve the built book on localhost
 	@echo "http://localhost:$(PORT)  (Ctrl-C ends)"; python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html

@@ -9,6 +9,9 @@ import re
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each: before torch is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from lessons_src import data
 
 
@@ -68,7 +71,9 @@ def pytest_terminal_summary(terminalreporter):
             if cell:
                 seconds[lesson] = seconds.get(lesson, 0) + report.duration
                 cells[lesson] = cells.get(lesson, 0) + (report.when == "call")
-    for lesson in seconds:
+    if seconds and terminalreporter.config.getoption("numprocesses", None):
+        terminalreporter.write_line("with one thread each, side by side:")
+    for lesson in sorted(seconds):
         terminalreporter.write_line(
             f"{lesson}: {cells[lesson]} cells, {seconds[lesson]:.1f} s", yellow=seconds[lesson] > 30
         )
