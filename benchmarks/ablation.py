@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks import own, runs
 from lessons_src.data import DataError
-from lessons_src.models import Crop, RandomFlip, cnn, cosine_filters, fix_first
+from lessons_src.models import Crop, RandomFlip, cnn, cosine_filters
 
 
 def without(kind: type, network) -> nn.Module:
@@ -67,10 +67,9 @@ def padded(network) -> nn.Module:
 
 def first_layer(filters=None, trained=False) -> nn.Module:
     """The network of fashion-92 with another first layer: a random start, or these filters."""
-    model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=True)
-    conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
+    model = own.clothes(fixed=False)
     if filters is not None:
-        conv.weight = nn.Parameter(filters(), requires_grad=trained)
+        model[0].weight = nn.Parameter(filters(), requires_grad=trained)
     return model
 
 
@@ -112,8 +111,8 @@ FASHION = {
                    replace(CLOTHES, network=partial(first_layer, cosine_filters, True))),
     "random": ("the first layer has random filters, fixed",
                replace(CLOTHES, network=partial(first_layer, random_filters))),
-    "maximum": ("the largest value of each last map, in place of all places", replace(
-        CLOTHES, network=lambda: fix_first(cnn((16,), (32,), (64,), kernel=3, padded=True)))),
+    "maximum": ("the largest value of each last map, in place of all places",
+                replace(CLOTHES, network=partial(own.clothes, flatten=False))),
     "mirrored": ("every second image mirrored in training", replace(
         CLOTHES, network=lambda: nn.Sequential(RandomFlip(), *CLOTHES.network()))),
     "no label smoothing": ("plain cross-entropy", replace(CLOTHES, loss_fn=F.cross_entropy)),

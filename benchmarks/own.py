@@ -38,12 +38,13 @@ def tiny():
     return cnn((16,), (16, 16), (16,), padded=True, size=24, augment=[Crop(24, shift=2)])
 
 
-def clothes():
+def clothes(fixed=True, flatten=True):
     """Three convolutions that keep the size, the first one fixed; every place to the classifier.
 
-    54,778 parameters.
+    54,778 parameters. The ablation varies what the arguments say.
     """
-    return fix_first(cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=True))
+    model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=flatten)
+    return fix_first(model) if fixed else model
 
 
 def wide_clothes():
