@@ -3,8 +3,8 @@
 Widths 1280 and 390, light and dark. With words, only pages whose name holds one of them.
 """
 
+import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
@@ -38,4 +38,8 @@ def main(folder: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m tools.screenshots", description=__doc__)
+    parser.add_argument("folder", help="where the pictures go")
+    parser.add_argument("words", nargs="*", help="what a page's name has to hold, one of them")
+    args = parser.parse_args()
+    main(args.folder, *args.words)
