@@ -24,8 +24,8 @@ def small():
 
 
 def light():
-    """The same with fewer channels, 20,122 parameters, on the middle 24 × 24 pixels."""
-    return cnn((16,), (24, 24), (48,), augment=[Crop(24)])
+    """The same with fewer channels in the middle, 26,650 parameters, on 24 × 24 pixels."""
+    return cnn((16,), (16, 32), (64,), augment=[Crop(24)])
 
 
 def medium():
@@ -59,7 +59,8 @@ RECIPES = [
     Recipe("mlp-98", "mnist", partial(mlp, 784, 256, 10), 3, 128, partial(adamw, lr=0.004), smooth,
            warmup=0.2),
     Recipe("mnist-99", "mnist", small, 1, loss_fn=smooth, **fast),
-    Recipe("mnist-99-quick", "mnist", light, 1, loss_fn=smooth, **fast),
+    Recipe("mnist-99-quick", "mnist", light, 1, 160, partial(adamw, lr=0.02), smooth, warmup=0.25,
+           channels_last=True),
     Recipe("mnist-99.4", "mnist", medium, 3, loss_fn=smooth, **fast),
     Recipe("mnist-99.5", "mnist", medium, 5, loss_fn=smooth, **fast),
     Recipe("mnist-small", "mnist", tiny, 14, loss_fn=smooth, **fast),
