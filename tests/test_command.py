@@ -243,14 +243,19 @@ def start(*arguments, **how):
     return subprocess.Popen(words, env=environment, text=True, **how)
 
 
+def heed_ctrl_c():
+    """As on a terminal: where the tests were started in the background, Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     """On a terminal a bar counts batches; Ctrl-C ends it with one line that says how to go on, and
     status 130. (A process of its own, for the terminal and the signal.)"""
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # rows, columns
     process = start("--data", "digits", "--model", "mlp", "--epochs", 500, "--examples", 2000,
-                    "--checkpoint", tmp_path / "a.pt",
-                    stdout=subprocess.PIPE, stderr=end)  # fmt: skip
+                    "--checkpoint", tmp_path / "a.pt", stdout=subprocess.PIPE, stderr=end,
+                    preexec_fn=heed_ctrl_c)  # fmt: skip
     shown, interrupted, deadline = b"", False, time.time() + 200
     while process.poll() is None or select.select([terminal], [], [], 0.2)[0]:
         if select.select([terminal], [], [], 0.2)[0]:
