@@ -1,6 +1,13 @@
 // What the pages do beyond Jupyter Book: say nothing in the console, let widgets be used by keyboard
 // and screen reader, and close the page's contents on a phone once a heading is chosen.
 
+// The theme asks whether the screen is dark only once the page is whole. Asked here, before anything is
+// drawn, a dark screen shows no light page first, and the styles are computed once.
+{
+  const { dataset } = document.documentElement;
+  if (dataset.mode === "auto") dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+}
+
 // The theme logs each change of colours, and the widget manager a note of its JSON schema checker.
 for (const level of ["log", "warn"]) {
   const say = console[level];

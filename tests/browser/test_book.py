@@ -27,6 +27,21 @@ PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 REASONS = """box => [...box.querySelectorAll('[aria-live=polite] :is(.nn-right, .nn-wrong)')]
     .filter(e => e.checkVisibility()).map(e => e.innerText)"""
+# Of all quizzes at once: the reasons that clicks on one choice after the other bring. A new reason
+# is there for some frames before the next click: the widgets' own messages go by frames.
+BY_CLICKS = f"""async boxes => {{
+    const told = boxes.map(() => []);
+    const radios = boxes.map(box => [...box.querySelectorAll('input[type=radio]')]);
+    for (let n = 0; n < Math.max(...radios.map(all => all.length)); n++) {{
+        for (const all of radios) all[n]?.click();
+        const isNew = (box, i) => told[i].length > n || n >= radios[i].length
+            || ({REASONS})(box).some(reason => !told[i].includes(reason));
+        for (let frames = 3, all = 0; frames > 0 && all < 500; frames -= boxes.every(isNew), all++)
+            await new Promise(requestAnimationFrame);
+        boxes.forEach((box, i) => n < radios[i].length && told[i].push(...({REASONS})(box)));
+    }}
+    return told;
+}}"""
 SEARCH = ".search-button, .search-button-field, input[type=search]"
 
 
@@ -46,7 +61,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield started
         started.close()
 
@@ -70,7 +87,7 @@ def visit(browser):
     """Open a page; the test fails on any word in the console, failed or foreign request."""
     contexts, heard = [], []
 
-    def opened(url, viewport=DESK, theme="light"):
+    def opened(url, viewport=DESK, theme="light", without=None):
         context = browser.new_context(
             viewport=viewport, color_scheme=theme, reduced_motion="reduce"
         )
@@ -83,6 +100,8 @@ def visit(browser):
         tab.on("requestfailed", lambda request: heard.append(f"failed: {request.url[:100]}"))
         tab.on("response", lambda r: heard.append(f"{r.status}: {r.url}") if r.status >= 400 else 0)
         tab.on("request", lambda request: heard.extend(foreign(request.url, own)))
+        if without:  # a script that never comes
+            tab.route(f"**/{without}*", lambda route: route.fulfill(body=""))
         tab.goto(url, wait_until="load")
         widgets = tab.locator("script[type='application/vnd.jupyter.widget-view+json']").count()
         if widgets:  # drawn once the widget manager has run
@@ -113,19 +132,15 @@ def on_disk(page: str) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_page(visit, page):
     """No request elsewhere, silence in the console; then what each function below says."""
-    tab = visit(on_disk(page), PHONE)
+    tab = visit(on_disk(page), PHONE, "dark")
     is_well_formed(tab)
+    fits_a_phone(tab)
     if page in LESSONS:
         figures_are_reached(tab)
-    fits_a_phone(tab)
-    tab.emulate_media(color_scheme="light")
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
-        quizzes = tab.locator(".nn-quiz").all()
-        assert len(quizzes) >= 2
-        for quiz in quizzes:
-            answer_by_keyboard(tab, quiz)
+        quizzes_answer(tab)
 
 
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
@@ -151,14 +166,9 @@ def is_well_formed(tab) -> None:
 
 
 def fits_a_phone(tab) -> None:
-    """One search field, nothing too wide in light or dark, formulas that scrolling reaches, and
-    in the dark no light slab."""
+    """Of a page opened in the dark: one search field, formulas that scrolling reaches, no light
+    slab; nothing too wide in dark or light."""
     assert tab.locator(f":is({SEARCH}):visible").count() == 1
-    for width, theme in ((390, "light"), (390, "dark"), (320, "dark")):
-        tab.emulate_media(color_scheme=theme)
-        tab.set_viewport_size({"width": width, "height": 844})
-        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
     # An equation that is wider than its box begins inside it: scrolling reaches what is left out.
     cut = tab.evaluate("""[...document.querySelectorAll('div.math')].filter(box =>
         box.querySelector('.katex-html').getBoundingClientRect().left
@@ -169,6 +179,11 @@ def fits_a_phone(tab) -> None:
         .map(e => getComputedStyle(e).backgroundColor)
         .filter(c => /^rgb\\(/.test(c) && c.match(/\\d+/g).slice(0, 3).every(v => v > 120))""")
     assert not grounds, "a light slab in the dark"
+    for width, theme in ((390, "dark"), (320, "dark"), (390, "light")):
+        tab.emulate_media(color_scheme=theme)
+        tab.set_viewport_size({"width": width, "height": 844})
+        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def fits_a_desk(tab) -> None:
@@ -180,58 +195,85 @@ def fits_a_desk(tab) -> None:
 
 def figures_are_reached(tab) -> None:
     """A figure is 600 px wide, or as wide as it was drawn; what is beyond the screen is reached
-    by swiping or by arrow keys, a stepper's next frame stands where the last one stood, and
-    neither makes the page too wide."""
+    by swiping or by arrow keys, and neither makes the page too wide. The first one that is too
+    wide is scrolled by a key, the others are asked whether they would be."""
     narrow = tab.evaluate("""[...document.querySelectorAll('.nn-figure > svg')]
         .filter(e => e.checkVisibility())
         .filter(e => e.clientWidth < Math.min(600, e.getAttribute('width')) - 1).length""")
     assert narrow == 0
     boxes = tab.locator(".nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box")
+    stuck = boxes.evaluate_all("""boxes => boxes.filter(e => e.scrollWidth > e.clientWidth)
+        .filter(e => {
+            e.focus({preventScroll: true});
+            return e.tabIndex !== 0 || e !== document.activeElement
+                || !/auto|scroll/.test(getComputedStyle(e).overflowX);
+        }).length""")
+    assert stuck == 0
     for box in boxes.element_handles():
         if box.evaluate("e => e.scrollWidth > e.clientWidth"):
-            assert box.evaluate(
-                "e => { e.focus(); return e.tabIndex === 0 && e === document.activeElement; }"
-            )
+            box.focus()
             tab.keyboard.press("ArrowRight")
             tab.wait_for_function("e => e.scrollLeft > 0", arg=box)
+            break
     steppers = tab.locator(".nn-stepper").all()
     assert len(steppers) >= 1
     for stepper in steppers:
-        frames = stepper.locator("> .widget-box")
-        before = frames.evaluate("e => e.scrollLeft")
-        step_by_keyboard(tab, stepper)
-        assert frames.evaluate("e => e.scrollLeft") >= before  # it may still be coming to rest
+        steps(tab, stepper, by_keyboard=stepper is steppers[0])
 
 
-def step_by_keyboard(tab, stepper) -> None:
-    """The slider has a name and says its value; an arrow key shows another frame."""
+def steps(tab, stepper, by_keyboard: bool) -> None:
+    """The slider has a name and says its value; an arrow key shows another frame, which stands
+    where the last one stood. Not by keyboard: the key's event, as the page's script gets it."""
     slider = stepper.get_by_role("slider").element_handle()
     assert slider.get_attribute("aria-label")
-    frame = stepper.locator("figure svg:visible")
+    frames, frame = stepper.locator("> .widget-box"), stepper.locator("figure svg:visible")
     value, seen = slider.get_attribute("aria-valuetext"), frame.get_attribute("aria-label")
     assert value == stepper.locator(".widget-readout").inner_text()
-    slider.focus()
-    tab.keyboard.press("ArrowRight")
+    before = frames.evaluate("e => { e.scrollLeft = 50; return e.scrollLeft; }")
+    if by_keyboard:
+        slider.focus()
+        tab.keyboard.press("ArrowRight")
+    else:
+        slider.dispatch_event("keydown", {"key": "ArrowRight"})
     tab.wait_for_function(
         """([box, slider, value, seen]) => {
             const frame = [...box.querySelectorAll('figure svg')].find(e => e.checkVisibility());
             return slider.ariaValueText !== value && frame.ariaLabel !== seen;
         }""",
         arg=[stepper.element_handle(), slider, value, seen],
+        polling=5,
     )
     assert frame.count() == 1
+    assert frames.evaluate("e => e.scrollLeft") >= before
 
 
-def answer_by_keyboard(tab, quiz) -> None:
-    """A named group of radio buttons; every choice is answered, by a reason of its own."""
-    group = quiz.get_by_role("radiogroup")
-    question = tab.locator(f"[id='{group.get_attribute('aria-labelledby')}']").inner_text()
-    assert len(question) > 10
-    box, choices, told = quiz.element_handle(), group.get_by_role("radio"), []
-    assert not box.evaluate(REASONS), "a reason before a choice"
-    choices.first.focus()
+def quizzes_answer(tab) -> None:
+    """A named group of radio buttons; every choice is answered, by a reason of its own. The first
+    quiz is answered by keyboard, the others by clicks of a script, all at once."""
+    quizzes = tab.locator(".nn-quiz")
+    assert quizzes.count() >= 2
+    questions = quizzes.get_by_role("radiogroup").evaluate_all(
+        "all => all.map(e => document.getElementById(e.getAttribute('aria-labelledby')).innerText)"
+    )
+    assert len(questions) == quizzes.count() and min(map(len, questions)) > 10
+    apart = quizzes.evaluate_all("""boxes => boxes.map(box => new Set(
+        [...box.querySelectorAll('input[type=radio]')].map(e => e.name || e)).size)""")
+    assert set(apart) == {1}, "radio buttons without a common name are no group"
+    assert not quizzes.evaluate_all(f"boxes => boxes.flatMap({REASONS})"), "a reason, no choice"
+    told = [by_keyboard(tab, quizzes.first), *quizzes.evaluate_all(BY_CLICKS)[1:]]
+    for quiz, reasons in zip(quizzes.all(), told, strict=True):
+        assert len(reasons) == quiz.get_by_role("radio").count(), "two reasons at once, or none"
+        assert len({words.partition(". ")[2] for words in reasons}) == len(reasons)
+        assert sum(words.startswith("Right.") for words in reasons) == 1
+
+
+def by_keyboard(tab, quiz) -> list[str]:
+    """The reasons that a quiz gives when Space and the arrow keys choose one after the other."""
+    box, told = quiz.element_handle(), []
+    choices = quiz.get_by_role("radio").element_handles()
+    choices[0].focus()
     tab.keyboard.press("Space")
-    for choice in choices.element_handles():
+    for choice in choices:
         tab.wait_for_function(
             f"""([box, choice, told]) => {{
                 const reason = ({REASONS})(box)[0];
@@ -241,9 +283,17 @@ def answer_by_keyboard(tab, quiz) -> None:
         )
         told += box.evaluate(REASONS)
         tab.keyboard.press("ArrowDown")
-    assert len(told) == choices.count(), "two reasons at once"
-    assert len({words.partition(". ")[2] for words in told}) == len(told)
-    assert sum(words.startswith("Right.") for words in told) == 1
+    return told
+
+
+def test_a_dark_screen_shows_no_light_page_first(visit):
+    """The colours are the dark ones without the theme's script, which comes after the page; and
+    the widget manager does not add JupyterLab's colours, for which all would be drawn anew."""
+    tab = visit(on_disk(LESSONS[0]), theme="dark", without="pydata-sphinx-theme.js")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60
+    added = "getComputedStyle(document.documentElement).getPropertyValue('--md-blue-500')"
+    assert tab.evaluate(added) == ""
 
 
 # ---- the menu on a phone, and the welcome page's map ----
