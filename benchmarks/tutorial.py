@@ -10,14 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision import datasets, transforms
 
 from benchmarks.runs import Recipe
 from lessons_src import data
 from lessons_src.data import Dataset, Split
 from lessons_src.train import evaluate, pick_device, seed_everything
 
-KINDS = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}
+KINDS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # torchvision's names
 
 
 def unpack(loaded: Dataset, root) -> None:
@@ -41,11 +40,14 @@ def loader(recipe: Recipe, root, mean: float, std: float) -> DataLoader:
 
     mean, std: used where the recipe names none of its own.
     """
+    from torchvision import datasets, transforms  # here: seconds that only a training needs
+
     steps = [transforms.ToTensor()]
     mean, std = recipe.moments or (mean, std)
     if (mean, std) != (0.0, 1.0):  # ToTensor alone gives pixels from 0 to 1
         steps.append(transforms.Normalize((mean,), (std,)))
-    images = KINDS[recipe.dataset](str(root), train=True, transform=transforms.Compose(steps))
+    kind = getattr(datasets, KINDS[recipe.dataset])
+    images = kind(str(root), train=True, transform=transforms.Compose(steps))
     return DataLoader(images, batch_size=recipe.batch_size, shuffle=recipe.shuffle)
 
 

@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 
+import few_images
 import pytest
 import torch
 from lesson_source import ROOT
@@ -281,15 +282,17 @@ def two(tmp_path_factory):
     words = ["--model", "cnn", "--examples", "299", "--epochs", "2", "--dtype", "float64",
              "--device", "cpu", "--quiet"]  # fmt: skip
     files = [[f"--json={folder}/{n}.json", f"--save={folder}/{n}.pt"] for n in (1, 2)]
-    job = torchrun("-m", "lessons_src.train", *words, *files[1])
+    job = torchrun(ROOT / "tests/few_images.py", *words, *files[1])
     assert job.returncode == 0, job.stderr
-    command.main(words + files[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "load", few_images.load)
+        command.main(words + files[0])
     found = [json.loads((folder / f"{n}.json").read_text()) for n in (1, 2)]
     return found, [checkpoint.load(folder / f"{n}.pt") for n in (1, 2)], job.stdout
 
 
 def test_torchrun_gives_the_weights_of_one_process(two):
-    """`torchrun --nproc-per-node=2 -m lessons_src.train --model cnn`: weights and buffers to 1e-5,
+    """The command by `torchrun --nproc-per-node=2`, with --model cnn: weights and buffers to 1e-5,
     the same loss and accuracy, one result line, the number of ranks in the JSON."""
     (alone, both), (first, second), line = two
     torch.testing.assert_close(second, first, rtol=0, atol=1e-5)

@@ -5,7 +5,6 @@ import time
 
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from lessons_src import data
 from lessons_src import standin as standin_module
@@ -103,6 +102,8 @@ def test_standin_train_and_test_come_from_disjoint_originals():
 
 def test_standin_uses_only_those_originals(standin):
     """With no warp the drawn images are the originals named, so the disjointness is real."""
+    from sklearn.datasets import load_digits
+
     train, test = standin_module.originals()
     labels = torch.from_numpy(load_digits().target)
     generator = torch.Generator().manual_seed(0)

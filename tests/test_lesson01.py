@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lesson_source import cells, definitions
-from torchvision import datasets
 
 from lessons_src import check, train
 from lessons_src.check import lesson01
@@ -96,6 +95,8 @@ def test_eq_batch_count(lesson):
 
 def test_written_idx_files_are_read_by_torchvision(lesson, tmp_path):
     """The 16-byte header is right: torchvision reads the same images and labels back."""
+    from torchvision import datasets
+
     assert lesson.idx_header(some_bytes(3)).hex() == "00000801" + "00000003"
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)

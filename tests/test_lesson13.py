@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy  # its parts are imported when they are used
 import torch
 from lesson_source import boxed, cells, close, definitions, drawn
-from scipy import stats
 
 import benchmarks
 from benchmarks import own, published
@@ -67,7 +67,7 @@ def test_eq_two_spreads():
     assert boxed(LESSON, "eq-two-spreads") == tex
     for N, P in ((1, (0.2, 0.9)), (7, (0.3, 0.5)), (50, (0.99, 1.0))):
         k = np.arange(N + 1)
-        weights = (stats.binom.pmf(k, N, P[0]) + stats.binom.pmf(k, N, P[1])) / 2
+        weights = (scipy.stats.binom.pmf(k, N, P[0]) + scipy.stats.binom.pmf(k, N, P[1])) / 2
         exact = weights @ (k / N) ** 2 - (weights @ (k / N)) ** 2
         mu, tau2 = statistics.fmean(P), statistics.pvariance(P)
         close(exact, tau2 + (mu * (1 - mu) - tau2) / N)
@@ -80,22 +80,22 @@ def test_eq_welch(page):
     assert boxed(LESSON, "eq-welch") == tex
     for n_a, n_b, scale in ((3, 3, 1), (2, 9, 4), (8, 5, 1e-6), (4, 4, 1e6)):
         a, b = drawn((n_a,)).tolist(), (scale * drawn((n_b,), seed=1) + 1).tolist()
-        theirs = stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.9)
+        theirs = scipy.stats.ttest_ind(b, a, equal_var=False).confidence_interval(0.9)
         close(page["welch"](a, b, 0.9), list(theirs))
         v = [statistics.variance(x) / len(x) for x in (a, b)]
         nu = sum(v) ** 2 / (v[0] ** 2 / (n_a - 1) + v[1] ** 2 / (n_b - 1))
-        close(nu, stats.ttest_ind(b, a, equal_var=False).df, 1e-7)
+        close(nu, scipy.stats.ttest_ind(b, a, equal_var=False).df, 1e-7)
 
 
 def test_eq_seeds_needed():
     """With so many seeds the difference is seen in 80 cases of 100; with two thirds, in fewer."""
     assert boxed(LESSON, "eq-seeds-needed") == r"n\ge15.7\left(\frac{\sigma}{\Delta}\right)^2"
-    close(2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2, 15.7, 1e-3)
+    close(2 * (scipy.stats.norm.ppf(0.975) + scipy.stats.norm.ppf(0.8)) ** 2, 15.7, 1e-3)
     for sigma, delta in ((1, 0.5), (2, 1.5)):
         n = math.ceil(15.7 * (sigma / delta) ** 2)
         for seeds, low, high in ((n, 0.79, 0.85), (2 * n // 3, 0, 0.7)):
             z = 1.96 - delta / (sigma * (2 / seeds) ** 0.5)
-            assert low < stats.norm.sf(z) < high
+            assert low < scipy.stats.norm.sf(z) < high
 
 
 def test_eq_same_images(page):
@@ -117,7 +117,7 @@ def test_eq_expected_maximum(page):
     tex = r"\mathbb{E}\Big[\max_{i\len}X_i\Big]=\sum_{k=0}^{N-1}\big(1-F(k)^n\big)"
     assert boxed(LESSON, "eq-expected-maximum") == tex
     for p, N, n in ((0.3, 4, 1), (0.3, 4, 2), (0.9, 3, 4)):
-        weights = stats.binom.pmf(np.arange(N + 1), N, p)
+        weights = scipy.stats.binom.pmf(np.arange(N + 1), N, p)
         exact = sum(np.prod([weights[k] for k in outcome]) * max(outcome)
                     for outcome in itertools.product(range(N + 1), repeat=n))  # fmt: skip
         close(page["best_of"](p, N, n), exact / N)
@@ -132,7 +132,7 @@ def test_eq_expected_maximum(page):
 def test_interval_and_one_more(page):
     """scipy's interval of a mean; both catch what they promise in 95 of 100 simulated cases."""
     values = drawn((6,)).tolist()
-    theirs = stats.t.interval(0.9, 5, statistics.fmean(values), stats.sem(values))
+    theirs = scipy.stats.t.interval(0.9, 5, statistics.fmean(values), scipy.stats.sem(values))
     close(page["interval"](values, 0.9), theirs)
     caught = np.zeros(2)
     for row in rng(1).normal(5, 2, (3000, 4)):
@@ -145,7 +145,7 @@ def test_unevenness(page):
     """Equal to χ² batch by batch by scipy; a short last batch is left out."""
     labels = torch.tensor(rng(0).integers(0, 10, 1000))
     expected = 64 * np.bincount(labels, minlength=10) / 1000
-    by_hand = [stats.chisquare(np.bincount(batch, minlength=10), expected, sum_check=False)[0]
+    by_hand = [scipy.stats.chisquare(np.bincount(batch, minlength=10), expected, sum_check=False)[0]
                for batch in labels.split(64)[:-1]]  # fmt: skip
     assert page["unevenness"](labels) == pytest.approx(statistics.fmean(by_hand), rel=1e-5)
 
@@ -155,7 +155,7 @@ def test_permutation_p(page, n):
     """scipy's exact two-sided test, ties and equal samples too."""
     for a, b in ((drawn((n[0],)).tolist(), (drawn((n[1],), seed=1) + 1).tolist()),
                  ([0.5] * n[0], [0.5] * n[1])):  # fmt: skip
-        theirs = stats.permutation_test(
+        theirs = scipy.stats.permutation_test(
             (a, b), lambda x, y: abs(np.mean(x) - np.mean(y)), alternative="greater",
             n_resamples=np.inf, vectorized=False)  # fmt: skip
         close(page["permutation_p"](a, b), theirs.pvalue)
@@ -485,7 +485,7 @@ def halved(times=40, N=None, n=None):
         runs, images = n or n_given, N or N_given
         for _ in range(times):
             p = (low + high) / 2
-            F = stats.binom.cdf(np.arange(images), images, p)
+            F = scipy.stats.binom.cdf(np.arange(images), images, p)
             low, high = (p, high) if (1 - F**runs).sum() / images < reported else (low, p)
         return p
 

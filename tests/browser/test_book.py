@@ -77,7 +77,7 @@ def host():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=HTML))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 

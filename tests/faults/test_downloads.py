@@ -43,7 +43,7 @@ def server():
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.served, http.asked, http.delay = {}, [], 0.0
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     http.address = f"http://127.0.0.1:{http.server_port}"
     yield http
     http.shutdown()
