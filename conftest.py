@@ -4,6 +4,7 @@ Which data there are is found out once, here, so that a missing file is download
 a machine without a network does not ask every mirror again in every lesson.
 """
 
+import gc
 import os
 import re
 
@@ -12,7 +13,9 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each: before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from lessons_src import data
+gc.disable()  # until all is imported and collected: nothing of it is garbage, to look costs seconds
+
+from lessons_src import data  # noqa: E402
 
 
 def mask_data(text):
@@ -36,6 +39,11 @@ def pytest_report_header(config):
     if config.option.nbval:
         standin = os.environ.get("LESSONS_DATA") == "standin"
         return "lessons run on: " + ("THE STAND-IN (no real data)" if standin else "the real data")
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):
