@@ -12,11 +12,9 @@ import sys
 import termios
 import time
 
-import few_images
 import pytest
 import torch
 from lesson_source import ROOT
-from test_distributed import torchrun
 
 from lessons_src import checkpoint, command, data, distributed, options, train
 from lessons_src.data import Dataset, Split
@@ -273,33 +271,6 @@ def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     assert "error: broken off. The same command goes on from the last whole epoch." in said
     assert len(checkpoint.load(tmp_path / "a.pt")["history"]["loss"]) >= 2
     assert "Traceback" not in shown
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    """The same training by two processes and by this one, in float64."""
-    folder = tmp_path_factory.mktemp("two")
-    words = ["--model", "cnn", "--examples", "299", "--epochs", "2", "--dtype", "float64",
-             "--device", "cpu", "--quiet"]  # fmt: skip
-    files = [[f"--json={folder}/{n}.json", f"--save={folder}/{n}.pt"] for n in (1, 2)]
-    job = torchrun(ROOT / "tests/few_images.py", *words, *files[1])
-    assert job.returncode == 0, job.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", few_images.load)
-        command.main(words + files[0])
-    found = [json.loads((folder / f"{n}.json").read_text()) for n in (1, 2)]
-    return found, [checkpoint.load(folder / f"{n}.pt") for n in (1, 2)], job.stdout
-
-
-def test_torchrun_gives_the_weights_of_one_process(two):
-    """The command by `torchrun --nproc-per-node=2`, with --model cnn: weights and buffers to 1e-5,
-    the same loss and accuracy, one result line, the number of ranks in the JSON."""
-    (alone, both), (first, second), line = two
-    torch.testing.assert_close(second, first, rtol=0, atol=1e-5)
-    for key in ("loss", "accuracy", "test_loss", "test_accuracy"):
-        assert both[key] == pytest.approx(alone[key], abs=1e-6), key
-    assert (alone["world_size"], both["world_size"]) == (1, 2)
-    assert len(line.splitlines()) == 1 and line.endswith("2 processes on cpu\n")
 
 
 def test_torchruns_report_holds_the_reason(few, capsys, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 """lessons_src.distributed: two processes do what one does, and end when one of them dies."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from two_ranks import CASES, NORMS, network, normalised, shares, trained
+from two_ranks import CASES, NORMS, network, normalised, run_command, shares, trained
 
 from lessons_src import checkpoint, distributed
 from lessons_src.checkpoint import CheckpointError
@@ -116,6 +117,20 @@ def test_each_rank_draws_its_own_random_numbers(ranks):
     """Same seed at the start on both; after `fit` began, dropout and augmentation differ."""
     first, second = (found["draws"] for found in ranks)
     assert not torch.equal(first, second)
+
+
+def test_the_command_by_torchrun_gives_the_weights_of_one_process(job, folder):
+    """python -m lessons_src.train --model cnn on two ranks: weights and buffers to 1e-5, the same
+    loss and accuracy, one result line, the number of ranks in the JSON."""
+    run_command(folder, 1)
+    alone, both = (json.loads((folder / f"command-{n}.json").read_text()) for n in (1, 2))
+    first, second = (checkpoint.load(folder / f"command-{n}.pt") for n in (1, 2))
+    torch.testing.assert_close(second, first, rtol=0, atol=1e-5)
+    for key in ("loss", "accuracy", "test_loss", "test_accuracy"):
+        assert both[key] == pytest.approx(alone[key], abs=1e-6), key
+    assert (alone["world_size"], both["world_size"]) == (1, 2)
+    lines = [line for line in job.stdout.splitlines() if "loss" in line and "processes" in line]
+    assert len(lines) == 1 and lines[0].endswith("2 processes on cpu")
 
 
 # One writes, all know ---------------------------------------------------------------------------

@@ -1,23 +1,38 @@
 """What test_distributed.py runs on two processes, by torchrun --max-restarts=1; argument: a folder.
 
-Every rank writes what it found to FOLDER/rank-R.pt, then trains until rank 1 is killed. torchrun
-starts both again, and they write what came of it to FOLDER/killed-R.pt; at last rank 1 raises.
+First the command of the course, which writes FOLDER/command-2.json and .pt. Then every rank writes
+what it found to FOLDER/rank-R.pt, and trains until rank 1 is killed. torchrun starts both again,
+and they write what came of it to FOLDER/killed-R.pt; at last rank 1 raises.
 """
 
 import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessons_src import checkpoint, distributed, models, train
+from lessons_src import checkpoint, command, data, distributed, models, train
 from lessons_src.data import Split
 
 N, BATCH = 75, 37  # batches of 37, 37 and 1: shares of 19 and 18, then of 1 and 0
+
+
+COMMAND = ["--model", "cnn", "--examples", "299", "--epochs", "2", "--dtype", "float64",
+           "--device", "cpu", "--quiet"]  # fmt: skip
+
+
+def run_command(folder: Path, ranks: int) -> None:
+    """python -m lessons_src.train COMMAND with 501 test images, which two cannot share evenly."""
+    load = data.load
+    data.load = lambda name: replace(found := load(name), test=found.test[:501])
+    names = [f"{folder}/command-{ranks}{end}" for end in (".json", ".pt")]
+    command.main([*COMMAND, "--json", names[0], "--save", names[1]])
+    data.load = load
 
 
 def split(n=N, dtype=torch.float64) -> Split:
@@ -177,6 +192,8 @@ def killed_once(folder: Path) -> dict:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+        run_command(folder, 2)
     with distributed.group("cpu"):
         if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             torch.save(all_findings(folder), folder / f"rank-{distributed.rank()}.pt")
