@@ -22,7 +22,7 @@ serve: book ## serve the built book on localhost
 lessons: .venv/installed ## re-run every lesson and store it, normalised
 	@python -m tools.store
 
-bench: .venv/installed ## the course against the tutorials, side by side (about 40 minutes)
+bench: .venv/installed ## the course against the tutorials, side by side (40 to 50 minutes)
 	@python -m benchmarks.speed
 
 publish-as: .venv/installed ## URL=https://github.com/you/repo: write the address into the book and every lesson

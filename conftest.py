@@ -31,7 +31,8 @@ def pytest_configure(config):
     # Threads that spin for some microseconds, then sleep. Spinning on (the default), they take
     # ten times as long beside another busy process; asleep at once, four times on an idle machine.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    if config.option.nbval and data.load("mnist").standin:
+    asked = "PYTEST_XDIST_WORKER" in os.environ  # by the process that started this worker
+    if config.option.nbval and not asked and data.load("mnist").standin:
         os.environ["LESSONS_DATA"] = "standin"
 
 

@@ -10,7 +10,7 @@ and batch; it trains epoch by epoch, and its time is that up to the first epoch 
 test accuracy of all rounds reaches the goal. Where no epoch does, the ratio is a lower bound. The
 course's recipes have a fixed number of epochs and were tuned on held-out training images.
 
-The whole table takes about 40 minutes on two cores, which should have nothing else to do. Every
+The whole table takes 40 to 50 minutes on two cores, which should have nothing else to do. Every
 training is kept as it ends, in speed.part beside the record: after an interruption the same command
 goes on.
 """
