@@ -126,7 +126,7 @@ def on_disk(page: str) -> str:
     return (HTML / f"{page}.html").as_uri()
 
 
-# ---- every page: opened once, from disk; on a phone, then as wide as a desk ----
+# ---- every page: opened once, from disk, in the dark; on a phone, then as wide as a desk ----
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -136,6 +136,7 @@ def test_page(visit, page):
     is_well_formed(tab)
     fits_a_phone(tab)
     if page in LESSONS:
+        tab.set_viewport_size(PHONE)
         figures_are_reached(tab)
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
@@ -145,9 +146,15 @@ def test_page(visit, page):
 
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
 def test_page_over_http(visit, host, page):
-    """A server gives what the disk gives: nothing is missing, in silence."""
+    """A server gives what the disk gives: nothing is missing, in silence. Here in the light; and
+    when the screen becomes dark, so does the page."""
     tab = visit(f"{host}/{page}.html")
     fits_a_desk(tab)
+    tab.set_viewport_size(PHONE)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for theme in ("light", "dark"):
+        tab.emulate_media(color_scheme=theme)
+        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
 
 
 def is_well_formed(tab) -> None:
@@ -167,7 +174,7 @@ def is_well_formed(tab) -> None:
 
 def fits_a_phone(tab) -> None:
     """Of a page opened in the dark: one search field, formulas that scrolling reaches, no light
-    slab; nothing too wide in dark or light."""
+    slab; nothing too wide."""
     assert tab.locator(f":is({SEARCH}):visible").count() == 1
     # An equation that is wider than its box begins inside it: scrolling reaches what is left out.
     cut = tab.evaluate("""[...document.querySelectorAll('div.math')].filter(box =>
@@ -179,10 +186,8 @@ def fits_a_phone(tab) -> None:
         .map(e => getComputedStyle(e).backgroundColor)
         .filter(c => /^rgb\\(/.test(c) && c.match(/\\d+/g).slice(0, 3).every(v => v > 120))""")
     assert not grounds, "a light slab in the dark"
-    for width, theme in ((390, "dark"), (320, "dark"), (390, "light")):
-        tab.emulate_media(color_scheme=theme)
+    for width in (390, 320):
         tab.set_viewport_size({"width": width, "height": 844})
-        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
