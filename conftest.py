@@ -43,6 +43,7 @@ def pytest_report_header(config):
 
 
 def pytest_collection_finish():
+    """From here on garbage is collected again, but not looked for among what was imported."""
     gc.freeze()
     gc.enable()
 

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -20,19 +21,20 @@ from lessons_src import checkpoint, command, data, distributed, models, train
 from lessons_src.data import Split
 
 N, BATCH = 75, 37  # batches of 37, 37 and 1: shares of 19 and 18, then of 1 and 0
-
-
 COMMAND = ["--model", "cnn", "--examples", "299", "--epochs", "2", "--dtype", "float64",
            "--device", "cpu", "--quiet"]  # fmt: skip
 
 
 def run_command(folder: Path, ranks: int) -> None:
     """python -m lessons_src.train COMMAND with 501 test images, which two cannot share evenly."""
-    load = data.load
-    data.load = lambda name: replace(found := load(name), test=found.test[:501])
-    names = [f"{folder}/command-{ranks}{end}" for end in (".json", ".pt")]
-    command.main([*COMMAND, "--json", names[0], "--save", names[1]])
-    data.load = load
+    load = data.load  # called where the command calls it: one rank first
+
+    def few(name):
+        return replace(found := load(name), test=found.test[:501])
+
+    files = ["--json", f"{folder}/command-{ranks}.json", "--save", f"{folder}/command-{ranks}.pt"]
+    with mock.patch.object(data, "load", few):
+        command.main([*COMMAND, *files])
 
 
 def split(n=N, dtype=torch.float64) -> Split:

@@ -2,7 +2,7 @@
 // and screen reader, and close the page's contents on a phone once a heading is chosen.
 
 // The theme asks whether the screen is dark only once the page is whole. Asked here, before anything is
-// drawn, a dark screen shows no light page first, and the styles are computed once.
+// drawn, a dark screen shows no light page first, and the styles are not computed anew for it.
 {
   const { dataset } = document.documentElement;
   if (dataset.mode === "auto") dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
