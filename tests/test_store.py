@@ -2,6 +2,7 @@
 
 import copy
 import re
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -121,6 +122,20 @@ def test_the_standin_is_never_stored(monkeypatch, capsys):
     monkeypatch.setattr(store, "executed", lambda *_: pytest.fail("ran"))
     assert store.main([]) == 1
     assert "stored from the real data only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("others", "told"), [(3.0, False), (60.0, True)])
+def test_a_busy_machine_is_told_before_a_lesson_is_run(others, told, monkeypatch, capsys, tmp_path):
+    """Seconds that are stored beside another training are wrong, and look like any others."""
+    path = tmp_path / "lesson.ipynb"
+    nbformat.write(notebook("1"), path)
+    monkeypatch.setattr(store.data, "load", lambda _: SimpleNamespace(standin=False))
+    monkeypatch.setattr(store.psutil, "cpu_percent", lambda interval: others)
+    monkeypatch.setattr(store, "executed", lambda nb, _: (print("[it ran]"), nb)[1])
+    assert store.main([str(path)]) == 0
+    before, _, _ = capsys.readouterr().out.partition("[it ran]")
+    assert ("lesson.ipynb: other programs take 60% of the processor" in before) == told
+    assert ("--fresh" in before) == told
 
 
 def test_a_quiz_does_not_show_its_answer():

@@ -3,7 +3,8 @@
 Without a name: every lesson, and the pages in book/ that are notebooks.
 A lesson that gives what it gave before (but for measured numbers) is left as it is, to the byte;
 one that changed is stored whole, so that all numbers on a page come from one run. With --fresh
-it is stored in any case: for seconds measured on a machine that does nothing else.
+it is stored in any case: for seconds measured on a machine that does nothing else. Where other
+programs are busy when a lesson is run, that is said.
 Outputs of the stand-in are never stored.
 """
 
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbval.plugin import coalesce_streams, get_sanitize_patterns
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+BUSY = 20  # percent of all cores together, before a lesson is run
 PROMPTS = {"solution": "solution", "setup": "set-up"}  # tag -> what the book's fold shows or hides
 
 
@@ -36,6 +39,11 @@ def main(paths: list[str]) -> int:
         return 1
     fresh_only, paths = "--fresh" in paths, [p for p in paths if p != "--fresh"]
     for path in map(Path, paths or notebooks()):
+        if (busy := psutil.cpu_percent(interval=0.5)) > BUSY:
+            print(
+                f"{path.name}: other programs take {busy:.0f}% of the processor, and measured "
+                "seconds will be too many. Store it again, with --fresh, when they are done."
+            )
         start = time.perf_counter()
         stored = nbformat.read(path, as_version=4)
         fresh = normalised(executed(stored, path))
