@@ -2,6 +2,7 @@
 
     python -m benchmarks.ablation mnist         digits; writes results/ablation-mnist.json
     python -m benchmarks.ablation fashion       clothes; writes results/ablation-fashion.json
+    python -m benchmarks.ablation mirror        mirrored clothes, in short and long trainings
     python -m benchmarks.ablation mnist --seeds 5
 
 One ingredient is taken out at a time, every variant has the same seeds, and the variants take
@@ -80,6 +81,11 @@ def random_filters() -> torch.Tensor:
     return torch.cat([half, -half])
 
 
+def mirrored() -> nn.Module:
+    """The network of fashion-92; in training every second image is mirrored."""
+    return nn.Sequential(RandomFlip(), *own.clothes())
+
+
 # Each: name -> (what is changed, the recipe). The first is the whole recipe.
 WHOLE = replace(own.RECIPES["mnist-99.4"], epochs=2)  # of three: eleven variants, three seeds
 NET = WHOLE.network
@@ -113,11 +119,18 @@ FASHION = {
                replace(CLOTHES, network=partial(first_layer, random_filters))),
     "maximum": ("the largest value of each last map, in place of all places",
                 replace(CLOTHES, network=partial(own.clothes, flatten=False))),
-    "mirrored": ("every second image mirrored in training", replace(
-        CLOTHES, network=lambda: nn.Sequential(RandomFlip(), *CLOTHES.network()))),
+    "mirrored": ("every second image mirrored in training", replace(CLOTHES, network=mirrored)),
     "no label smoothing": ("plain cross-entropy", replace(CLOTHES, loss_fn=F.cross_entropy)),
 }  # fmt: skip
-ABLATIONS = {"mnist": MNIST, "fashion": FASHION}
+# Not one thing left out, but one thing put in, in trainings of different length.
+MIRROR = {
+    f"{epochs} epochs, {'mirrored' if network is mirrored else 'as they are'}":
+        ("every second image mirrored in training" if network is mirrored else "nothing",
+         replace(CLOTHES, epochs=epochs, network=network))
+    for epochs in (2, 4, 8, 16) for network in (CLOTHES.network, mirrored)
+}  # fmt: skip
+ABLATIONS = {"mnist": MNIST, "fashion": FASHION, "mirror": MIRROR}
+IMAGES = {"mirror": 20_000}  # of the 50,000 that are not held out; else all of them
 
 
 def main() -> None:
@@ -128,11 +141,12 @@ def main() -> None:
     parser.add_argument("--results", metavar="FOLDER", help="where the record goes")
     args = parser.parse_args()
     variants = ABLATIONS[args.dataset]
-    whole = variants["whole"][1]
+    _, whole = next(iter(variants.values()))
     try:
         train, held_out = runs.splits(whole, validation=True)
     except DataError as error:
         sys.exit(str(error))
+    train = train[: IMAGES.get(args.dataset)]
     runs.keep_memory()
     machine, found = runs.machine(), {name: [] for name in variants}
     for seed in range(args.seeds):
@@ -144,10 +158,12 @@ def main() -> None:
                   flush=True)  # fmt: skip
     entries = [
         {"name": name, "changed": changed, "accuracy": runs.summarise(found[name], "accuracy"),
-         "seconds": runs.summarise(found[name], "seconds"), "runs": found[name]}
-        for name, (changed, _) in variants.items()
+         "seconds": runs.summarise(found[name], "seconds"), "epochs": recipe.epochs,
+         "runs": found[name]}
+        for name, (changed, recipe) in variants.items()
     ]  # fmt: skip
     record = runs.describe(whole, train) | {"of": whole.name, "measured_on": "validation"}
+    record |= {"images": len(train)}
     record |= {"machine": machine, "variants": entries}
     print("written:", runs.write(f"ablation-{args.dataset}", record, args.results))
 

@@ -19,6 +19,7 @@ import benchmarks
 from benchmarks import ablation, own, published, runs
 from lessons_src import checkpoint, data
 from lessons_src.data import Split
+from lessons_src.models import RandomFlip
 
 RECIPES = own.RECIPES | published.RECIPES
 RECORDS = sorted(benchmarks.RESULTS.glob("*.json"))
@@ -173,15 +174,25 @@ def test_every_record_belongs_to_a_recipe_and_adds_up(path):
 def test_every_variant_of_an_ablation_is_another_recipe_that_runs(name):
     """The first is the whole; each other one differs in a field or in its network, and trains."""
     variants = {key: recipe for key, (_, recipe) in ablation.ABLATIONS[name].items()}
-    whole = variants["whole"]
-    assert next(iter(variants)) == "whole"
+    first, whole = next(iter(variants.items()))
+    assert first == "whole" or name == "mirror"
     x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     for key, recipe in variants.items():
         torch.manual_seed(0)
         logits = recipe.network()(x)
         assert logits.shape == (4, 10) and logits.requires_grad, key
-        assert key == "whole" or recipe != whole, key
-        assert (recipe.dataset, recipe.epochs) == (whole.dataset, whole.epochs), key
+        assert key == first or recipe != whole, key
+        assert recipe.dataset == whole.dataset, key
+        assert recipe.epochs == (int(key.split()[0]) if name == "mirror" else whole.epochs), key
+
+
+def test_the_pairs_of_the_ablation_of_mirror_images():
+    """Two trainings of each length, the same but for the layer that mirrors."""
+    recipes = [recipe for _, recipe in ablation.MIRROR.values()]
+    for plain, mirrored in zip(recipes[::2], recipes[1::2], strict=True):
+        assert plain == replace(mirrored, network=plain.network)
+        layers, with_flip = ([type(layer) for layer in r.network()] for r in (plain, mirrored))
+        assert with_flip == [RandomFlip, *layers]
 
 
 def test_first_layers_of_the_ablation_on_clothes():
@@ -212,6 +223,7 @@ def test_the_ablation_measures_its_variants_and_writes_them(tmp_path, monkeypatc
                                       "--results", str(tmp_path)])  # fmt: skip
     ablation.main()
     record = json.loads((tmp_path / "ablation-fashion.json").read_text())
+    assert record["images"] == 256 and record["variants"][0]["epochs"] == 1
     assert record["command"] == "python -m benchmarks.ablation fashion --seeds 2"
     assert [v["name"] for v in record["variants"]] == ["whole", "learned"]
     for v in record["variants"]:

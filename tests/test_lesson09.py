@@ -27,7 +27,7 @@ FUNCTIONS = ("CPU", "nearest_mean", "train_well", "r4_as_printed", "last_side", 
              "layer_sizes", "RandomFlip", "Sometimes", "CHANGES", "course_network", "logits_of",
              "by_class", "standard_error", "confused_pairs", "two_looks", "record_row", "r4_story",
              "record_of", "judged", "recorded_looks", "on_gpu",
-             "cosine_filters", "ablation_table")  # fmt: skip
+             "cosine_filters", "ablation_table", "mirror_story")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +118,21 @@ def test_covariance_of_two_draws():
         close(sum(pairs) / len(pairs) - p**2, -p * (1 - p) / (N - 1))
 
 
-def test_the_ablation_says_what_the_page_reads_in_it():
-    """The sentences below its table, against the record: gaps in standard errors of two means."""
-    record = benchmarks.recorded("ablation-fashion")
-    found = {v["name"]: v for v in record["variants"]}
+def variants_of(name):
+    """The variants of a recorded ablation, and how far a is above b in standard errors."""
+    found = {v["name"]: v for v in benchmarks.recorded(name)["variants"]}
 
     def gap(a, b):
-        """How far a is above b, in standard errors of the difference."""
         (one, n), (two, m) = ((found[k]["accuracy"], found[k]["accuracy"]["n"]) for k in (a, b))
         se = math.sqrt(one["sd"] ** 2 / n + two["sd"] ** 2 / m)
         return (one["mean"] - two["mean"]) / se
 
+    return found, gap
+
+
+def test_the_ablation_says_what_the_page_reads_in_it():
+    """The sentences below its table, against the record: gaps in standard errors of two means."""
+    found, gap = variants_of("ablation-fashion")
     for behind in ("learned", "random", "trained on", "maximum", "mirrored"):
         assert gap("whole", behind) > 2, behind
     assert gap("trained on", "learned") > 2
@@ -136,6 +140,27 @@ def test_the_ablation_says_what_the_page_reads_in_it():
     whole, learned = found["whole"]["accuracy"], found["learned"]["accuracy"]
     assert whole["mean"] - learned["mean"] > max(whole["sd"], learned["sd"])
     assert found["whole"]["seconds"]["mean"] < found["learned"]["seconds"]["mean"]
+
+
+def test_mirror_images_pay_where_the_page_says_so():
+    """They cost in two epochs and pay in eight and sixteen; without them sixteen end below four."""
+    found, gap = variants_of("ablation-mirror")
+    assert [v["epochs"] for v in found.values()] == [2, 2, 4, 4, 8, 8, 16, 16]
+    ahead = {n: gap(f"{n} epochs, mirrored", f"{n} epochs, as they are") for n in (2, 4, 8, 16)}
+    assert ahead[2] < -2 < ahead[4] < 2 < min(ahead[8], ahead[16])
+    assert gap("4 epochs, as they are", "16 epochs, as they are") > 2
+    learned = {name: v["runs"][0]["train_accuracy"][-1] for name, v in found.items()}
+    assert learned["16 epochs, as they are"] > 0.99 > learned["4 epochs, as they are"] + 0.02
+    assert benchmarks.recorded("ablation-mirror")["images"] == 20_000
+
+
+def test_a_second_look_gives_what_the_page_says():
+    """It gains where the training mirrored, and loses where it did not: the record of each."""
+    gains = {}
+    for name in ("fashion-mirrored", "fashion-93"):
+        record = benchmarks.recorded(name)
+        gains[name] = [run["accuracy_tta"] - run["accuracy"] for run in record["runs"]]
+    assert min(gains["fashion-mirrored"]) > 0 and max(gains["fashion-93"]) < 0
 
 
 # The page's functions ------------------------------------------------------------------------
@@ -313,6 +338,8 @@ def test_without_records_the_page_says_so(page, tmp_path, monkeypatch):
     said = [page["record_row"]("R4", "R4"), page["judged"]("fashion-91", 0.91, 10),
             page["recorded_looks"]("fashion-93"), page["on_gpu"](),
             page["ablation_table"]()]  # fmt: skip
+    monkeypatch.setitem(page, "say", said.append)
+    page["mirror_story"]()
     for text in said:
         assert "python -m benchmarks." in text and str(tmp_path) not in text, text
 
@@ -338,6 +365,20 @@ def test_with_records_the_page_shows_them(page, tmp_path, monkeypatch):
     (tmp_path / "ablation-fashion.json").write_text(json.dumps(ablation))
     assert "| whole | nothing | **91.00%** ± **0.20%** | **20 s** |" in page["ablation_table"]()
     assert "n = 2 seeds, 2 epochs, 2 threads" in page["ablation_table"]()
+    mirror, said = record("ablation-mirror") | {"images": 3000}, []
+    for epochs, change in product((2, 4), ("as they are", "mirrored")):
+        sides = {"accuracy": {"mean": 0.9, "sd": None, "n": 1}, "epochs": epochs,
+                 "runs": [{"train_accuracy": [0.5, 0.9 + epochs / 100]}]}  # fmt: skip
+        mirror.setdefault("variants", []).append({"name": f"{epochs} epochs, {change}"} | sides)
+    (tmp_path / "ablation-mirror.json").write_text(json.dumps(mirror))
+    monkeypatch.setitem(page, "say", said.append)
+    monkeypatch.setitem(page, "show", lambda fig, *args, **named: said.append(fig))
+    page["mirror_story"]()
+    (ax,), text = said[0].axes, said[1]
+    assert text.startswith("Mean ± sd over n = 1 seeds, 3,000 images. In the last of 4 epochs, ")
+    assert "**94.0%** of the training images are right as they are" in text
+    drawn = [container.lines[0].get_xydata().tolist() for container in ax.containers]
+    assert drawn == [[[2, 90], [4, 90]]] * 2
     lone = record("R4")
     lone["accuracy"]["sd"] = None
     (tmp_path / "R4.json").write_text(json.dumps(lone))
