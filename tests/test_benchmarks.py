@@ -167,6 +167,19 @@ def test_every_record_belongs_to_a_recipe_and_adds_up(path):
             assert record[key]["sd"] == pytest.approx(statistics.stdev(values))
 
 
+def test_records_of_many_recipes_are_of_todays():
+    """What a step costs, and the benchmark: recorded with the networks that the recipes have."""
+    steps = benchmarks.recorded("scaling")["roofline"]
+    assert [row["recipe"] for row in steps] == list(own.RECIPES)
+    sides = [target["ours"] for target in benchmarks.recorded("speed")["targets"]]
+    for row in steps + [side for side in sides if side["recipe"] in own.RECIPES]:
+        recipe = own.RECIPES[row["recipe"]]
+        size = sum(p.numel() for p in recipe.network().parameters())
+        assert row["parameters"] == size, row["recipe"]
+        assert row.get("batch_size", recipe.batch_size) == recipe.batch_size, row["recipe"]
+        assert row.get("epochs", recipe.epochs) == recipe.epochs, row["recipe"]
+
+
 # Ablations: the whole recipe with one thing changed ------------------------------------------
 
 
