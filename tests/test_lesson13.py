@@ -319,14 +319,16 @@ def test_side_by_side_reads_the_speed_record(page, tmp_path, monkeypatch):
               "ours": side | {"recipe": "mnist-99", "accuracy": {"mean": 0.991}}, "at_least": True,
               "ratio": {"median": 41.0, "low": 39.0, "high": 44.0, "n": 3}}  # fmt: skip
     alone = {"what": "99.4 %", "theirs": None, "ours": side, "ratio": None, "met": "missed"}
+    other = alone | {"ours": side | {"recipe": "a loader"}}
     speed = {"date": "2026-01-02", "machine": {"name": "a processor", "threads": 2},
-             "targets": [target, alone]}  # fmt: skip
+             "targets": [target, alone, other]}  # fmt: skip
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
     (tmp_path / "speed.json").write_text(json.dumps(speed))
     shown = page["side_by_side"]()
     row = "| `R3`: **50.00 s** | `mnist-99`: **99.10%** in **50.00 s** | at least **41.0 ×**"
     assert row in shown
     assert "| 99.4 % |  | `R3`: **50.00 s** |  | missed |" in shown and "2026-01-02" in shown
+    assert "| a loader: **50.00 s** |" in shown  # no recipe: not set as code
 
 
 # The page as stored --------------------------------------------------------------------------
