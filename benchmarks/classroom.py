@@ -5,7 +5,8 @@
 
 Each lesson's notebook is run in a kernel of its own, from the first cell to the last. At the end
 the kernel is asked what it has used: the processor's seconds and the largest memory it ever had.
-Nothing is stored in the notebook. It takes as long as all lessons together.
+Nothing is stored in the notebook. It takes as long as all lessons together. The kernels have one
+thread each: of several, one that waits for the other counts as one that works.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def used(notebook, folder: Path) -> dict:
     client = NotebookClient(notebook, timeout=600, kernel_name="python3",
                             resources={"metadata": {"path": str(folder)}})  # fmt: skip
     start = time.perf_counter()
-    client.execute()
+    client.execute(env=os.environ | {"OMP_NUM_THREADS": "1"})
     seconds = time.perf_counter() - start
     said = "".join(o.text for o in notebook.cells[-1].outputs if o.get("name") == "stdout")
     return {"seconds": seconds} | json.loads(said.split("USED")[-1])  # printed in several parts
@@ -112,7 +113,7 @@ def main() -> None:
         sys.exit(f"benchmarks.classroom: a lesson failed; see it with make test.\n{error}")
     if args.lessons and not args.results:
         return print("Nothing was written: that needs every lesson, or --results FOLDER.")
-    machine = before | {"load_after": runs.machine()["load"], "cores": os.cpu_count()}
+    machine = before | {"threads": 1, "load_after": runs.machine()["load"], "cores": os.cpu_count()}
     record = {"machine": machine, "disk": room, **found}
     print("written:", runs.write("classroom", record, args.results))
 

@@ -127,6 +127,13 @@ def test_a_wrong_budget_is_answered(monkeypatch, capsys):
         assert stopped.value.code == 2 and "--budget more than 0" in capsys.readouterr().err
 
 
+def test_a_measured_lesson_has_one_thread(tmp_path, monkeypatch):
+    """Whatever the shell says: the page counts the seconds of one thread."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    asked = new_code_cell("import os\nassert os.environ['OMP_NUM_THREADS'] == '1'")
+    classroom.used(new_notebook(cells=[asked]), tmp_path)  # an assertion that fails is raised here
+
+
 def test_a_kernel_says_what_it_used(tmp_path):
     """A cell that fills 300 MB and computes for half a second: both are in the answer, and the
     memory is that of the peak, though it was freed."""
