@@ -142,7 +142,7 @@ def test_a_kernel_says_what_it_used(tmp_path):
     plain = classroom.used(new_notebook(cells=[new_code_cell("1")]), tmp_path)
     found = classroom.used(new_notebook(cells=[new_code_cell(source)]), tmp_path)
     assert found["memory"] - plain["memory"] == pytest.approx(300e6, rel=0.1)
-    assert 0.4 < found["processor_seconds"] - plain["processor_seconds"] < 1.5
+    assert 0.4 < found["processor_seconds"] - plain["processor_seconds"] < 3  # two starts differ
     assert found["seconds"] > 0.5
 
 
