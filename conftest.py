@@ -1,25 +1,43 @@
-"""How the lessons are compared: to the letter on real data, in their form on the stand-in.
+"""How the lessons are compared: to the letter on real data, in their form on the
+stand-in.
 
-Which data there are is found out once, here, so that a missing file is downloaded once and
-a machine without a network does not ask every mirror again in every lesson.
+The tests and the lessons' kernels use the module of this folder, whatever else is
+installed. Which data there are is found out once, here, so that a missing file is
+downloaded once and a machine without a network does not ask every mirror again in
+every lesson.
 """
 
 import gc
 import os
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # side by side, one thread each: before torch is imported
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = str(Path(__file__).parent)
+STANDIN_HELP = (
+    'A cell whose output depends on the data carries the tag "data"; '
+    "its check.between(...) may need a range for the stand-in: standin=(low, high)."
+)
 
-gc.disable()  # until all is imported and collected: nothing of it is garbage, to look costs seconds
+# First on the path, here and in every process started from here: kernels start in
+# lessons/, and an environment may hold an editable install of another copy of the course.
+sys.path.insert(0, ROOT)
+path = os.environ.get("PYTHONPATH")
+os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else ROOT
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when it is imported
+
+# Importing and collecting make no garbage. Looking for it takes 4 of their 10 seconds.
+gc.disable()
 
 from lessons_src import data  # noqa: E402
 
 
 def mask_data(text):
-    """What depends on the data keeps its form: figures lose their content, numbers their digits."""
+    """The text in its form: figures lose their content, and numbers their digits."""
     if not isinstance(text, str):
         return text
     text = re.sub(r'(?s)(<svg[^>]*aria-label="[^"]*")[^>]*>.*?</svg>', r"\1></svg>", text)
@@ -27,30 +45,36 @@ def mask_data(text):
     return re.sub(r"(# ?%|# s\b|[ \t]+)", lambda m: " " if m[0].isspace() else m[0], text)
 
 
+def on_standin():
+    """Whether the lessons run on the stand-in."""
+    return os.environ.get("LESSONS_DATA") == "standin"
+
+
 def pytest_configure(config):
-    # Threads that spin for some microseconds, then sleep. Spinning on (the default), they take
-    # ten times as long beside another busy process; asleep at once, four times on an idle machine.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    asked = "PYTEST_XDIST_WORKER" in os.environ  # by the process that started this worker
-    if config.option.nbval and not asked and data.load("mnist").standin:
+    """Look for the data once, in the process that starts the workers."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    if config.option.nbval and not is_worker and data.load("mnist").standin:
         os.environ["LESSONS_DATA"] = "standin"
 
 
 def pytest_report_header(config):
+    """The folder of the module that is tested, and the data that the lessons run on."""
+    lines = [f"lessons_src: {Path(data.__file__).parent}"]
     if config.option.nbval:
-        standin = os.environ.get("LESSONS_DATA") == "standin"
-        return "lessons run on: " + ("THE STAND-IN (no real data)" if standin else "the real data")
+        name = "THE STAND-IN (no real data)" if on_standin() else "the real data"
+        lines.append(f"lessons run on: {name}")
+    return lines
 
 
 def pytest_collection_finish():
-    """From here on garbage is collected again, but not looked for among what was imported."""
+    """Collect garbage from here on, but do not look for it among what was imported."""
     gc.freeze()
     gc.enable()
 
 
 def pytest_collection_modifyitems(items):
     """On the stand-in, cells tagged "data" are compared in their form."""
-    if os.environ.get("LESSONS_DATA") != "standin":
+    if not on_standin():
         return
     for item in items:
         cell = getattr(item, "cell", None)
@@ -58,32 +82,10 @@ def pytest_collection_modifyitems(items):
             item.sanitize = lambda text, plain=item.sanitize: mask_data(plain(text))
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """A cell that differs on the stand-in: say what an author does about it."""
-    report = (yield).get_result()
-    if report.failed and hasattr(item, "cell") and os.environ.get("LESSONS_DATA") == "standin":
-        report.sections.append(
-            (
-                "on the stand-in",
-                'A cell whose output depends on the data carries the tag "data"; '
-                "its check.between(...) may need a range for the stand-in: standin=(low, high).",
-            )
-        )
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Each lesson's seconds (its kernel's start included) and how many cells were compared."""
-    seconds, cells = {}, {}
-    for reports in terminalreporter.stats.values():
-        for report in reports:
-            lesson, _, cell = getattr(report, "nodeid", "").partition("::Cell ")
-            if cell:
-                seconds[lesson] = seconds.get(lesson, 0) + report.duration
-                cells[lesson] = cells.get(lesson, 0) + (report.when == "call")
-    if seconds and terminalreporter.config.getoption("numprocesses", None):
-        terminalreporter.write_line("with one thread each, side by side:")
-    for lesson in sorted(seconds):
-        terminalreporter.write_line(
-            f"{lesson}: {cells[lesson]} cells, {seconds[lesson]:.1f} s", yellow=seconds[lesson] > 30
-        )
+    report = yield
+    if report.failed and hasattr(item, "cell") and on_standin():
+        report.sections.append(("on the stand-in", STANDIN_HELP))
+    return report

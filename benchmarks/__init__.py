@@ -1,29 +1,173 @@
-"""The full runs: recipes too long for a lesson, and their recorded results.
+"""The commands that measure. Each writes a record, which lessons and pages show.
 
-`python -m benchmarks.own mnist-99` and `python -m benchmarks.published R3` train, evaluate once on
-the test split and write `benchmarks/results/NAME.json`, which the lessons show. No number there is
-typed. Run them on a machine that does nothing else.
+    python -m benchmarks.record NAME ...   recipes, over several seeds
+    python -m benchmarks.ablations NAME    a recipe with one thing changed at a time
+    python -m benchmarks.race              the course against the tutorials
+    python -m benchmarks.cost              what a training step costs
+    python -m benchmarks.classroom         what a lesson takes from a machine
+    python -m benchmarks.gpu               the course on one GPU, against targets
+
+Run them on a machine that does nothing else. The records are
+lessons_src/records/NAME.json. This package is not installed with the course, and nothing
+imports it.
 """
 
+import argparse
+import contextlib
+import ctypes
+import datetime
 import json
+import os
+import platform
+import re
+import shlex
+import statistics
+import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+import torch
+
+from lessons_src import records
+from lessons_src.data import DataError
+from lessons_src.scale.checkpoint import CheckpointError
+from lessons_src.train import pick_device
 
 
-def recorded(name: str) -> dict:
-    """The record `benchmarks/results/NAME.json`.
+class RecordError(RuntimeError):
+    """A record may not be written; the message says why, and what to do."""
 
-    Accuracies are shares from 0 to 1. FileNotFoundError names the command that makes the record.
+
+def options(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every command has: --results and --force."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
+    where = "where the record goes (lessons_src/records)"
+    parser.add_argument("--results", metavar="FOLDER", type=Path, help=where)
+    force = "replace a record even if it has more seeds"
+    parser.add_argument("--force", action="store_true", help=force)
+    return parser
+
+
+@contextlib.contextmanager
+def errors_in_a_sentence():
+    """What goes wrong for a known reason ends the command with its message alone."""
+    try:
+        yield
+    except (DataError, CheckpointError, RecordError, OSError) as error:
+        sys.exit(f"benchmarks.{Path(sys.argv[0]).stem}: {error}")
+
+
+def summarise(values: list[float]) -> dict:
+    """mean, sd (of a sample; None for one value) and n."""
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
+
+
+def spread(values: list[float]) -> dict:
+    """median, low, high and n."""
+    median = statistics.median(values)
+    return {"median": median, "low": min(values), "high": max(values), "n": len(values)}
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory in the process; elsewhere nothing happens.
+
+    Otherwise each large tensor is given back to the system and asked for again, page by
+    page: about a tenth of a step's time with these networks. The variables
+    MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ would do the same, but only if they
+    are set before Python starts, and a command that forgot them would not give the
+    seconds of its record.
     """
-    path = RESULTS / f"{name}.json"
-    if not path.exists():
-        name = name.removesuffix("-cuda")  # the same command on a machine with a GPU
-        module, _, what = name.rpartition("-") if name.startswith("ablation-") else ("", "", name)
-        module = module or ("published" if name.startswith("R") else "own")
-        if name in ("speed", "scaling", "classroom"):
-            module, what = name, ""
-        raise FileNotFoundError(
-            f"{path} has not been recorded; it is made by:  python -m benchmarks.{module} {what}"
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: up to 32 MB from the heap
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD: the heap shrinks above 1 GB unused
+
+
+def machine() -> dict:
+    """Device, processor, threads, how busy it is, and versions."""
+    device = pick_device()
+    on_gpu = device.type == "cuda"
+    return {
+        "device": device.type,
+        "name": torch.cuda.get_device_name() if on_gpu else processor(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "load": load(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def processor() -> str:
+    """The processor's name, as Linux or Python gives it."""
+    with contextlib.suppress(OSError):
+        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        if name:
+            return name[1]
+    return platform.processor() or platform.machine()
+
+
+def load() -> float | None:
+    """How many processes wanted to run in the last minute; None where it is unknown."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def write_record(name: str, record: dict, args) -> None:
+    """Write the record with its date and command, whole or not at all.
+
+    args: with `results` and `force`. RecordError as in `check_replaces`.
+    """
+    check_replaces(name, number_of_seeds(record), args)
+    path, date = record_path(name, args), datetime.date.today().isoformat()
+    record = {"name": name, "date": date, "command": command()} | record
+    replace_file(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    print(f"written: {path}")
+
+
+def record_path(name: str, args) -> Path:
+    """The file of a record: in --results, or where the lessons look for it."""
+    return (args.results or records.FOLDER) / f"{name}.json"
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write `text` beside the file, then give it the file's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_replaces(name: str, seeds: int, args) -> None:
+    """RecordError where the record is there with more seeds, unless --force is given.
+
+    The commands ask this before they train, and once more when they write.
+    """
+    path = record_path(name, args)
+    if args.force or not path.exists():
+        return
+    there = number_of_seeds(json.loads(path.read_text()))
+    if there > seeds:
+        raise RecordError(
+            f"{path} has {there} seeds, and would be replaced by {seeds}. --force does "
+            "that all the same; --results FOLDER writes the new record somewhere else."
         )
-    return json.loads(path.read_text())
+
+
+def number_of_seeds(record: dict) -> int:
+    """How many seeds a record of any of the commands has; 0 where it has no seeds."""
+    if "variants" in record:  # of benchmarks.ablations
+        return min(len(variant["runs"]) for variant in record["variants"])
+    if "rounds" in record:  # of benchmarks.race
+        return record["rounds"]
+    return record.get("seeds", len(record.get("runs", [])))  # of gpu and of record
+
+
+def command() -> str:
+    """What anyone types to make the record again, without the folders of this machine."""
+    words = ["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
+    local = r" --(checkpoints|results)[ =]('[^']*'|\S+)| --force\b"
+    return re.sub(local, "", shlex.join(words))

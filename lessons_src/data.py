@@ -8,7 +8,6 @@ import hashlib
 import logging
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,13 @@ from torch import Tensor
 
 from lessons_src import standin
 
-FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz",
-         "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")  # fmt: skip
+FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
+CLOTHES = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot"
 SOURCES = {
     "mnist": {
         "folder": "MNIST/raw",  # torchvision's own layout: one copy serves both
@@ -47,20 +51,7 @@ SOURCES = {
             "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
-        "class_names": tuple(
-            [
-                "T-shirt",
-                "trouser",
-                "pullover",
-                "dress",
-                "coat",
-                "sandal",
-                "shirt",
-                "sneaker",
-                "bag",
-                "ankle boot",
-            ]
-        ),
+        "class_names": tuple(CLOTHES.split(",")),
     },
 }
 _standins_used: set[str] = set()  # names asked for and answered with the stand-in
@@ -83,8 +74,8 @@ class DataError(RuntimeError):
 class Split:
     """Images and labels of one split.
 
-    images (N, 1, 28, 28): uint8 from 0 to 255 as loaded; float32 after `scaled` or `normalised`.
-    labels (N,): int64. ValueError where the two do not belong together.
+    images (N, 1, 28, 28): uint8 from 0 to 255 as loaded; float32 after `scaled` or
+    `normalised`. labels (N,): int64. ValueError where the two do not belong together.
     """
 
     images: Tensor
@@ -102,9 +93,15 @@ class Split:
         return len(self.labels)
 
     def __getitem__(self, index) -> "Split":
-        """A part of the split: `split[:1000]`, `split[mask]` or `split[indices]`."""
+        """A part of the split: `split[:1000]`, `split[mask]` or `split[indices]`.
+
+        TypeError for a single number, and so for a loop over the split.
+        """
         if isinstance(index, int):
-            index = slice(index, index + 1 or None)
+            raise TypeError(
+                "a split gives parts, not single examples: take split.images[k] and "
+                "split.labels[k], or loop over lessons_src.train.batches(len(split), 64)"
+            )
         return Split(self.images[index], self.labels[index])
 
     def to(self, device) -> "Split":
@@ -115,13 +112,17 @@ class Split:
         return Split(self.images.float() / 255, self.labels)
 
     def normalised(self, mean: float, std: float) -> "Split":
-        """Pixels as (x/255 - mean) / std, float32; give the *training* split's mean and std."""
+        """Pixels as (x/255 - mean) / std, float32; give the *training* split's mean
+        and std."""
         return Split(self.images.float().div_(255).sub_(mean).div_(std), self.labels)
 
     def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
-        """Two disjoint parts, drawn at random for a seed: all but n examples, and the n."""
+        """Two disjoint parts, drawn at random for a seed: all but n examples, and the
+        n."""
         if not 0 < n < len(self):
-            raise ValueError(f"can hold out 1 to {len(self) - 1} examples of {len(self)}, not {n}")
+            raise ValueError(
+                f"can hold out 1 to {len(self) - 1} examples of {len(self)}, not {n}"
+            )
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self[order[n:]], self[order[:n]]
 
@@ -139,7 +140,8 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
-        # From the counts of the 256 grey values: exact, and 188 MB of float32 are never made.
+        # From the counts of the 256 grey values: exact, and 188 MB of float32 are never
+        # made.
         counts = torch.bincount(self.train.images.flatten(), minlength=256).double()
         values = torch.arange(256, dtype=torch.float64) / 255
         mean = (counts @ values) / counts.sum()
@@ -156,28 +158,33 @@ class Dataset:
         return self._moments[1]
 
     def normalised(self) -> tuple[Split, Split]:
-        """Training and test split, both normalised by the training split's mean and std."""
+        """Training and test split, both normalised by the training split's mean and
+        std."""
         return tuple(s.normalised(self.mean, self.std) for s in (self.train, self.test))
 
     def __repr__(self) -> str:
-        return (f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
-                f"from {self.source}")  # fmt: skip
+        return (
+            f"{self.name}: {len(self.train):,} training and {len(self.test):,} test images, "
+            f"from {self.source}"
+        )
 
 
 def load(name: str, root=None) -> Dataset:
     """The data set "mnist", "fashion-mnist" or "digits" (the stand-in, by its own name).
 
-    root: the folder with torchvision's layout; else the environment's LESSONS_DATA; else
-    `data/` at the repository's root or in the working folder. LESSONS_DATA=standin asks for
-    the stand-in. LESSONS_MIRROR is the address of a mirror of one's own, tried first.
-    ValueError on another name.
+    root: the folder with torchvision's layout; else the environment's LESSONS_DATA;
+    else `data/` at the repository's root or in the working folder.
+    LESSONS_DATA=standin asks for the stand-in. LESSONS_MIRROR is the address of a
+    mirror of one's own, tried first. ValueError on another name.
     """
     if name not in (*SOURCES, "digits"):
         raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
     asked = root is None and os.environ.get("LESSONS_DATA") == "standin"
     root = _default_root() if root is None else Path(root)
     if name == "digits":
-        return Dataset(name, *_standin(root), SOURCES["mnist"]["class_names"], "scikit-learn")
+        return Dataset(
+            name, *_standin(root), SOURCES["mnist"]["class_names"], "scikit-learn"
+        )
     if asked:
         return _loud_standin(name, root, "It was asked for by LESSONS_DATA=standin.")
     try:
@@ -203,18 +210,22 @@ def _default_root() -> Path:
 def _from_files(name: str, root: Path) -> Dataset:
     source = SOURCES[name]
     folder = root / source["folder"]
-    wanted = list(zip(FILES, source["sha256"], strict=True))
-    for file, sha256 in wanted:
+    read = []
+    for file, sha256 in zip(FILES, source["sha256"], strict=True):
         if not (folder / file).is_file():
             _download(file, sha256, folder, source)
-    with ThreadPoolExecutor(4) as pool:  # zlib and hashlib release the GIL
-        read = list(pool.map(lambda w: _read_verified(folder / w[0], w[1], source), wanted))
-    train, test = (
-        Split(torch.frombuffer(images, dtype=torch.uint8, offset=16).view(-1, 1, 28, 28),
-              torch.frombuffer(labels, dtype=torch.uint8, offset=8).long())
-        for images, labels in (read[:2], read[2:])
-    )  # fmt: skip
+        read.append(_read_verified(folder / file, sha256, source))
+    train, test = _split(*read[:2]), _split(*read[2:])
     return Dataset(name, train, test, source["class_names"], str(folder))
+
+
+def _split(images: bytearray, labels: bytearray) -> Split:
+    """The numbers that stand after the files' headers, of 16 and of 8 bytes."""
+    pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16)
+    return Split(
+        pixels.view(-1, 1, 28, 28),
+        torch.frombuffer(labels, dtype=torch.uint8, offset=8).long(),
+    )
 
 
 def _read_verified(path: Path, sha256: str, source: dict) -> bytearray:
@@ -226,7 +237,8 @@ def _read_verified(path: Path, sha256: str, source: dict) -> bytearray:
 
 
 def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
-    """Fetch one file from the first mirror that has it, verified, moved into place whole."""
+    """Fetch one file from the first mirror that has it, verified, moved into place
+    whole."""
     mirrors = source["mirrors"]
     if own := os.environ.get("LESSONS_MIRROR"):
         mirrors = (f"{own.rstrip('/')}/{source['folder']}/", *mirrors)
@@ -238,9 +250,14 @@ def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
     for mirror in mirrors:
         fetch = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
         try:
-            pooch.retrieve(mirror + file, f"sha256:{sha256}", file, folder, downloader=fetch)
+            pooch.retrieve(
+                mirror + file, f"sha256:{sha256}", file, folder, downloader=fetch
+            )
             return
-        except (OSError, ValueError) as error:  # no network, no such file, wrong SHA-256, no disk
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # no network, no such file, wrong SHA-256, no disk
             problems.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
     raise DataError(
         f"{folder / file} {state}, and no mirror gave a good copy ({'; '.join(problems)}).\n"
@@ -251,7 +268,9 @@ def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
 def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
     _standins_used.add(name)
     print(NOTICE.format(line="!" * 78, name=name.upper(), reason=reason))
-    digits = SOURCES["mnist"]["class_names"]  # digits are called digits, whatever was asked for
+    digits = SOURCES["mnist"][
+        "class_names"
+    ]  # digits are called digits, whatever was asked for
     return Dataset(name, *_standin(root), digits, "the stand-in", standin=True)
 
 

@@ -1,31 +1,41 @@
-"""One style for every figure: matplotlib drawn as inline SVG that follows the page's theme.
+"""One style for every figure: matplotlib's drawing as inline SVG in the page's theme.
 
-`show(fig, alt)` puts the figure on the page. Its text is real text in the page's own font and
-colour, its series are CSS colours that the page defines for light and for dark (with a fallback
-that reads on both), nothing is painted behind it, and it carries its alt text along.
+`show(fig, alt)` puts the figure on the page. Its text is real text in the page's own font
+and colour, its series are CSS colours that the page defines for light and for dark (with
+a fallback that reads on both), nothing is painted behind it, and it has its alt text.
 Importing this module sets matplotlib's style.
 """
 
-import hashlib
-import html
 import io
 import logging
-import re
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from IPython.display import display
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from lessons_src.svg import inline_svg
+
 # Okabe and Ito's colour-blind-safe hues, darkened where needed to 3:1 on white.
 PALETTE = {
-    "blue": "#0072b2", "vermillion": "#d55e00", "green": "#009e73", "purple": "#a8528a",
-    "orange": "#b87a00", "sky": "#3a95cf", "grey": "#7f7f7f",
-}  # fmt: skip
+    "blue": "#0072b2",
+    "vermillion": "#d55e00",
+    "green": "#009e73",
+    "purple": "#a8528a",
+    "orange": "#b87a00",
+    "sky": "#3a95cf",
+    "grey": "#7f7f7f",
+}
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = PALETTE.values()
-INK = "#010203"  # no colour that anyone would choose: becomes the CSS currentColor
-# Signed values: blue below zero, nothing at zero, orange above it: reads on white and on black.
+INK = "#010203"  # stands for the colour of the page's text; nobody would choose it
+# A colour in matplotlib's file -> what the page has in its place.
+PAGE_COLOURS = {INK: "currentColor"}
+for _name, _colour in PALETTE.items():
+    PAGE_COLOURS[_colour] = f"var(--nn-{_name}, {_colour})"
+# Signed values: blue below zero, nothing at zero, orange above. Reads on white and black.
 DIVERGING = LinearSegmentedColormap.from_list(
     "diverging",
     [
@@ -35,29 +45,53 @@ DIVERGING = LinearSegmentedColormap.from_list(
         (1, (0.84, 0.37, 0, 1)),
     ],
 )
+# Not opaque, so that the counts on top stay legible.
+MISTAKES = LinearSegmentedColormap.from_list(
+    "mistakes", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.7)]
+)
 STYLE = {
-    "figure.figsize": (6.2, 3.4), "figure.facecolor": "none", "axes.facecolor": "none",
-    "savefig.facecolor": "none", "svg.fonttype": "none", "svg.hashsalt": "lessons",
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10.5,
-    "axes.titlesize": 10.5, "axes.labelsize": 10.5, "legend.fontsize": 10,
-    "xtick.labelsize": 9.5, "ytick.labelsize": 9.5, "axes.titlelocation": "left",
-    "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "axes.titlecolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "grid.color": INK, "grid.alpha": 0.15,
-    "axes.grid": True, "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.linewidth": 0.8, "lines.linewidth": 1.8,
-    "legend.frameon": False, "image.cmap": "gray", "image.interpolation": "none",
-    "axes.prop_cycle": plt.cycler(color=[BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY]),
-    "axes.unicode_minus": True, "figure.constrained_layout.use": True, "path.simplify": True,
-}  # fmt: skip
+    "figure.figsize": (6.2, 3.4),
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "lessons",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "legend.fontsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "axes.titlelocation": "left",
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "image.cmap": "gray",
+    "image.interpolation": "none",
+    "axes.prop_cycle": plt.cycler(color=PALETTE.values()),
+    "figure.constrained_layout.use": True,
+}
 plt.rcParams.update(STYLE)
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # no stderr at first use
+# Its notice at the first use would stand on stderr.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 class Picture:
     """A figure as inline SVG with its alt text; it displays itself as HTML."""
 
-    def __init__(self, html_text: str, alt: str):
-        self.html, self.alt = html_text, alt
+    def __init__(self, html: str, alt: str):
+        self.html, self.alt = html, alt
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.html, "text/plain": f"Figure: {self.alt}"}
@@ -66,18 +100,21 @@ class Picture:
 def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -> Picture:
     """The matplotlib figure as a `Picture`; the figure is closed.
 
-    alt: what is to be seen, for those who do not see it. measured=True where coordinates come
-    from a measurement or from training: then its digits are not compared when the lesson is re-run.
-    ValueError on an alt text that says too little.
+    alt: what is to be seen, for those who do not see it. measured=True where coordinates
+    come from a measurement or from training: then its digits are not compared when the
+    lesson is re-run. ValueError on an alt text that says too little.
     """
     if len(alt) < 20:
-        raise ValueError(f"alt must say what is to be seen, in 20 characters or more: {alt!r}")
-    buffer = io.StringIO()
-    fig.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        raise ValueError(
+            f"alt must say what is to be seen, in 20 characters or more: {alt!r}"
+        )
+    file = io.StringIO()
+    fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)
-    svg = _adapt(buffer.getvalue(), alt, measured)
-    caption = f"<figcaption>{caption}</figcaption>" if caption else ""
-    return Picture(f'<figure class="nn-figure">{svg}{caption}</figure>', alt)
+    svg = inline_svg(file.getvalue(), alt, measured, PAGE_COLOURS)
+    if caption:
+        svg += f"<figcaption>{caption}</figcaption>"
+    return Picture(f'<figure class="nn-figure">{svg}</figure>', alt)
 
 
 def show(fig: Figure, alt: str, caption: str | None = None, measured=False) -> None:
@@ -85,70 +122,36 @@ def show(fig: Figure, alt: str, caption: str | None = None, measured=False) -> N
     display(picture(fig, alt, caption, measured))
 
 
-def _adapt(svg: str, alt: str, measured: bool) -> str:
-    """Matplotlib's SVG file as an SVG element that lives in a page."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", svg, flags=re.S)
-    # Coordinates to a hundredth of a point, finer than a screen; digits in text stay as they are.
-    svg = re.sub(r"(\d\.\d\d)\d+(?=[^<>]*>)", r"\1", svg)
-    width, height = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', svg).groups()
-    box = re.search(r'viewBox="[^"]+"', svg).group()
-    kind = "measured" if measured else "exact"
-    head = (f'<svg class="{kind}" role="img" aria-label="{html.escape(alt)}" {box} '
-            f'width="{float(width) * 4 / 3:.0f}" height="{float(height) * 4 / 3:.0f}" '
-            'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            'style="max-width: 100%; height: auto; stroke-linejoin: round">')  # fmt: skip
-    svg = re.sub(r"<svg.*?>", lambda _: head, svg, count=1, flags=re.S)
-    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", svg)
-    svg = re.sub(r"font: (\S+) inherit", r"font-size: \1; font-family: inherit", svg)
-    svg = svg.replace(INK, "currentColor")
-    # Glyphs and axes without a colour of their own would be black: they follow the text.
-    svg = svg.replace("<svg ", '<svg fill="currentColor" ', 1)
-    for name, colour in PALETTE.items():
-        svg = svg.replace(colour, f"var(--nn-{name}, {colour})")
-    return _unique_ids(re.sub(r"\s*\n\s*", " ", svg))
+def show_images(images, titles=None, **options) -> None:
+    """Display a grid of images; the options are those of `image_grid`, alt among them."""
+    display(image_grid(images, titles, **options))
 
 
-def _unique_ids(svg: str) -> str:
-    """Drop ids that nothing refers to, and make the others differ from other figures' ids."""
-    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
-    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+def image_grid(
+    images,
+    titles=None,
+    *,
+    alt: str,
+    columns: int = 8,
+    caption: str | None = None,
+    signed=False,
+    measured=False,
+    size=0.76,
+) -> Picture:
+    """A grid of images with a title over each, as a `Picture`: a stepper's frame, say.
 
-    def renamed(match):
-        return f' id="{mark}-{match[1]}"' if match[1] in used else ""
-
-    svg = re.sub(r' id="([^"]+)"', renamed, svg)
-    return re.sub(r'(url\(#|href="#)([^")]+)', rf"\g<1>{mark}-\g<2>", svg)
-
-
-def show_images(images, titles=None, *, alt: str, columns: int = 8, caption: str | None = None,
-                signed=False, measured=False, size=0.76) -> None:  # fmt: skip
-    """A grid of images with a title over each.
-
-    images (N, 1, H, W) or (N, H, W): grey values, 0 shown black, or signed values about zero
-    (blue below, orange above). titles: N texts. ValueError where the counts differ.
+    images (N, 1, H, W) or (N, H, W): grey values, 0 shown black, or signed values about
+    zero (blue below, orange above). titles: N texts. size: inches for each image.
+    ValueError on other shapes, and where the counts differ.
     """
-    display(image_grid(images, titles, alt=alt, columns=columns, caption=caption, signed=signed,
-                       measured=measured, size=size))  # fmt: skip
-
-
-def image_grid(images, titles=None, *, alt, columns=8, caption=None, signed=False,
-               measured=False, size=0.76) -> Picture:  # fmt: skip
-    """As `show_images`, but returned as a `Picture` (a frame of a stepper, say)."""
-    images = np.asarray(images)
-    images = images.reshape(len(images), *images.shape[-2:])
+    images = grey_images(images)
     if titles is not None and len(titles) != len(images):
-        raise ValueError(f"{len(images)} images need as many titles, received {len(titles)}")
-    rows = -(-len(images) // columns)
-    title_space = 0.24 if titles is not None else 0.03
-    fig, axes = plt.subplots(rows, columns, squeeze=False,
-                             figsize=(columns * size, rows * (size + title_space)))  # fmt: skip
-    # Signed: the largest one in 200 may saturate, so that a single pixel does not pale the rest.
-    limit = float(np.quantile(np.abs(images), 0.995) if signed else np.abs(images).max()) or 1.0
-    low, high = (-limit, limit) if signed else (0, limit)
-    for ax in axes.flat[len(images) :]:
-        ax.axis("off")
-    for k, (image, ax) in enumerate(zip(images, axes.flat, strict=False)):
+        raise ValueError(
+            f"{len(images)} images need as many titles, received {len(titles)}"
+        )
+    low, high = value_range(images, signed)
+    fig, axes = empty_grid(len(images), columns, size, has_titles=titles is not None)
+    for k, (image, ax) in enumerate(zip(images, axes, strict=False)):
         ax.imshow(image, vmin=low, vmax=high, cmap=DIVERGING if signed else "gray")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(visible=True, linewidth=0.5, alpha=0.3)
@@ -157,16 +160,71 @@ def image_grid(images, titles=None, *, alt, columns=8, caption=None, signed=Fals
     return picture(fig, alt, caption, measured)
 
 
-def curves(histories: dict, key: str = "test_accuracy", *, alt: str, ylabel: str | None = None,
-           xlabel: str = "epoch", logy=False, caption=None, ylim=None) -> None:  # fmt: skip
-    """Measured curves, one a label, direct labels at their ends.
+def grey_images(images) -> np.ndarray:
+    """Images (N, 1, H, W) or (N, H, W), of any kind of numbers, as an array (N, H, W).
+
+    ValueError on other shapes, and on a split of a data set.
+    """
+    if hasattr(images, "images"):
+        raise ValueError("the images of a split are drawn by giving split.images")
+    if isinstance(images, torch.Tensor):
+        images = images.detach().cpu()
+        if images.dtype == torch.bfloat16:  # NumPy has no such type
+            images = images.float()
+    images = np.asarray(images)
+    shape = images.shape
+    if images.ndim == 4 and shape[1] == 1:
+        images = images[:, 0]
+    if images.ndim != 3 or images.size == 0:
+        raise ValueError(
+            "images must be (N, 1, H, W) or (N, H, W), one channel each; "
+            f"received {shape}"
+        )
+    return images
+
+
+def value_range(images: np.ndarray, signed: bool) -> tuple[float, float]:
+    """The values shown darkest and brightest."""
+    limit = np.abs(images).max()
+    if signed:
+        # One value in 200 may saturate: a single pixel shall not make the rest pale.
+        limit = np.quantile(np.abs(images), 0.995)
+    if limit == 0:
+        limit = 1
+    return (-float(limit) if signed else 0), float(limit)
+
+
+def empty_grid(n: int, columns: int, size: float, has_titles: bool):
+    """A figure with room for n images in rows, and its axes; those left over are off."""
+    rows = math.ceil(n / columns)
+    height = size + (0.24 if has_titles else 0.03)
+    fig, axes = plt.subplots(
+        rows, columns, squeeze=False, figsize=(columns * size, rows * height)
+    )
+    for ax in axes.flat[n:]:
+        ax.axis("off")
+    return fig, axes.flat
+
+
+def curves(
+    histories: dict,
+    key: str = "test_accuracy",
+    *,
+    alt: str,
+    ylabel: str | None = None,
+    xlabel: str = "epoch",
+    logy=False,
+    caption=None,
+    ylim=None,
+) -> None:
+    """Display measured curves, one for each label, with a legend.
 
     histories: label -> a `History` (its list named `key` is drawn), or a list of numbers;
-    the first point is epoch 1.
+    the first point is epoch 1. ValueError where a history has no numbers under that key.
     """
     fig, ax = plt.subplots()
     for label, history in histories.items():
-        values = getattr(history, key, history)
+        values = numbers_of(history, key)
         ax.plot(range(1, len(values) + 1), values, label=label, marker="o", markersize=3)
     ax.set(xlabel=xlabel, ylabel=ylabel or key.replace("_", " "))
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -178,25 +236,51 @@ def curves(histories: dict, key: str = "test_accuracy", *, alt: str, ylabel: str
     show(fig, alt, caption, measured=True)
 
 
-def confusion(labels, predictions, class_names, *, alt: str, caption=None) -> None:
-    """Counts of (true class, predicted class); the diagonal is left out of the colours.
+def numbers_of(history, key: str):
+    """The numbers to draw: the history's list named `key`, or the list itself."""
+    if hasattr(history, "__len__"):
+        return history
+    keys = [name for name, values in vars(history).items() if values]
+    if key not in keys:
+        raise ValueError(f"no numbers under {key!r}; this history has {keys}")
+    return getattr(history, key)
 
-    labels, predictions (N,) int.
+
+def confusion(labels, predictions, class_names, *, alt: str, caption=None) -> None:
+    """Display counts of (true class, predicted class); mistakes are tinted.
+
+    labels, predictions (N,) int, from 0 to K - 1 for the K class names. ValueError on
+    other shapes, unequal lengths and numbers out of range.
     """
-    k = len(class_names)
-    counts = np.zeros((k, k), dtype=int)
-    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
+    counts = pair_counts(labels, predictions, len(class_names))
     mistakes = counts.astype(float)
     np.fill_diagonal(mistakes, 0)
     fig, ax = plt.subplots(figsize=(5.4, 4.8))
-    orange = [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.7)]  # not opaque: the counts stay legible
-    ax.imshow(mistakes, cmap=LinearSegmentedColormap.from_list("mistakes", orange))
-    for i, j in np.ndindex(k, k):
-        ax.text(j, i, counts[i, j], ha="center", va="center", fontsize=9,
-                weight="bold" if i == j else "normal")  # fmt: skip
-    ax.set(xticks=range(k), yticks=range(k), xticklabels=class_names, yticklabels=class_names,
-           xlabel="predicted", ylabel="true")  # fmt: skip
+    ax.imshow(mistakes, cmap=MISTAKES)
+    for (i, j), count in np.ndenumerate(counts):
+        weight = "bold" if i == j else "normal"
+        ax.text(j, i, count, ha="center", va="center", fontsize=9, weight=weight)
+    places = range(len(class_names))
+    ax.set_xticks(places, class_names)
+    ax.set_yticks(places, class_names)
+    ax.set(xlabel="predicted", ylabel="true")
     if max(map(len, class_names)) > 2:
         ax.tick_params(axis="x", rotation=60)
     ax.grid(False)
     show(fig, alt, caption, measured=True)
+
+
+def pair_counts(labels, predictions, k: int) -> np.ndarray:
+    """How often each pair (label, prediction) occurs: (k, k) int."""
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise ValueError(
+            f"labels and predictions must both be (N,); received {labels.shape} "
+            f"and {predictions.shape}"
+        )
+    for name, classes in (("labels", labels), ("predictions", predictions)):
+        if classes.dtype.kind not in "iu" or not np.isin(classes, range(k)).all():
+            raise ValueError(f"{name} must be whole numbers from 0 to {k - 1}")
+    counts = np.zeros((k, k), dtype=int)
+    np.add.at(counts, (labels, predictions), 1)
+    return counts

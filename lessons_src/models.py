@@ -1,4 +1,5 @@
-"""The layers and networks that more than one lesson uses; each is written out in a lesson first."""
+"""The layers and networks that more than one lesson uses; each is written out in a
+lesson first."""
 
 import math
 
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 
 class RandomShift(nn.Module):
-    """Augmentation as a layer: in training each image moves by up to `pixels`, zeros come in.
+    """Augmentation as a layer: in training each image moves by up to `pixels`, zeros come
+    in.
 
     x (B, C, H, W) -> the same shape; every image has its own shift, uniform over the
     (2 pixels + 1)² possible ones. In evaluation it does nothing. Developed in lesson 06.
@@ -23,16 +25,18 @@ class RandomShift(nn.Module):
             return x
         (B, _, H, W), p = x.shape, self.pixels
         # All windows of the padded image, as a view: no pixel is copied yet.
-        windows = F.pad(x, (p, p, p, p)).unfold(2, H, 1).unfold(3, W, 1)  # (B, C, 2p+1, 2p+1, H, W)
+        padded = F.pad(x, (p, p, p, p))
+        windows = padded.unfold(2, H, 1).unfold(3, W, 1)  # (B, C, 2p+1, 2p+1, H, W)
         dy, dx = torch.randint(2 * p + 1, (2, B), device=x.device)  # (B,) each
         return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, H, W)
 
 
 class Crop(nn.Module):
-    """The middle of an image, in training moved by up to `shift` pixels: augmentation and economy.
+    """The middle of an image, in training moved by up to `shift` pixels: augmentation and
+    economy.
 
-    x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after it.
-    Developed in lesson 08.
+    x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after
+    it. Developed in lesson 08.
     """
 
     def __init__(self, size: int, shift: int = 0):
@@ -45,7 +49,8 @@ class Crop(nn.Module):
         middle = x[:, :, top : top + n + 2 * s, left : left + n + 2 * s]
         if not self.training or s == 0:
             return middle[:, :, s : s + n, s : s + n]
-        windows = middle.unfold(2, n, 1).unfold(3, n, 1)  # (B, C, 2s+1, 2s+1, n, n), a view
+        # All windows, as a view (B, C, 2s+1, 2s+1, n, n)
+        windows = middle.unfold(2, n, 1).unfold(3, n, 1)
         dy, dx = torch.randint(2 * s + 1, (2, B), device=x.device)  # (B,) each
         return windows[torch.arange(B, device=x.device), :, dy, dx]  # (B, C, n, n)
 
@@ -53,8 +58,8 @@ class Crop(nn.Module):
 class RandomFlip(nn.Module):
     """Augmentation as a layer: in training every second image, at random, is mirrored.
 
-    x (B, C, H, W) -> the same shape, left and right swapped. In evaluation it does nothing.
-    Developed in lesson 09.
+    x (B, C, H, W) -> the same shape, left and right swapped. In evaluation it does
+    nothing. Developed in lesson 09.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +70,8 @@ class RandomFlip(nn.Module):
 
 
 def mlp(*sizes, activation=nn.ReLU):
-    """An MLP of the given layer sizes: mlp(784, 100, 10) has one hidden layer of 100 units."""
+    """An MLP of the given layer sizes: mlp(784, 100, 10) has one hidden layer of 100
+    units."""
     modules = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
         modules += [nn.Linear(n_in, n_out), activation()]
@@ -73,59 +79,96 @@ def mlp(*sizes, activation=nn.ReLU):
 
 
 def r1a(dropout=0.5):
-    """The network of published result R1a: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    """The network of published result R1a: (B, 1, 28, 28) -> log-probabilities (B,
+    10)."""
     return nn.Sequential(
-        nn.Conv2d(1, 1, 3), nn.ReLU(),  # (B, 1, 26, 26)
-        nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Flatten(),  # (B, 576)
-        nn.Linear(576, 100), nn.ReLU(), nn.Dropout(dropout),  # (B, 100)
-        nn.Linear(100, 10), nn.LogSoftmax(1),
-    )  # fmt: skip
+        nn.Conv2d(1, 1, 3),
+        nn.ReLU(),  # (B, 1, 26, 26)
+        nn.Conv2d(1, 1, 3),
+        nn.ReLU(),
+        nn.Flatten(),  # (B, 576)
+        nn.Linear(576, 100),
+        nn.ReLU(),
+        nn.Dropout(dropout),  # (B, 100)
+        nn.Linear(100, 10),
+        nn.LogSoftmax(1),
+    )
 
 
 def r1b(dropout=0.5):
-    """The network of published result R1b: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    """The network of published result R1b: (B, 1, 28, 28) -> log-probabilities (B,
+    10)."""
     return nn.Sequential(
-        nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.ReLU(),  # (B, 20, 12, 12)
-        nn.Conv2d(20, 30, 5), nn.Dropout2d(dropout), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(),
-        nn.Linear(480, 60), nn.ReLU(), nn.Dropout(dropout),  # (B, 60)
-        nn.Linear(60, 10), nn.LogSoftmax(1),
-    )  # fmt: skip
+        nn.Conv2d(1, 20, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),  # (B, 20, 12, 12)
+        nn.Conv2d(20, 30, 5),
+        nn.Dropout2d(dropout),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(480, 60),
+        nn.ReLU(),
+        nn.Dropout(dropout),  # (B, 60)
+        nn.Linear(60, 10),
+        nn.LogSoftmax(1),
+    )
 
 
 def r3():
     """The network of published result R3: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3), nn.ReLU(),  # (B, 16, 26, 26)
-        nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2),  # (B, 32, 12, 12)
-        nn.Dropout2d(0.1), nn.Flatten(),  # (B, 4608)
-        nn.Linear(4608, 64), nn.ReLU(),
-        nn.Dropout(0.25),  # published as Dropout2d, which on a flat tensor does this and warns
-        nn.Linear(64, 10), nn.LogSoftmax(1),
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 3),
+        nn.ReLU(),  # (B, 16, 26, 26)
+        nn.Conv2d(16, 32, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (B, 32, 12, 12)
+        nn.Dropout2d(0.1),
+        nn.Flatten(),  # (B, 4608)
+        nn.Linear(4608, 64),
+        nn.ReLU(),
+        nn.Dropout(
+            0.25
+        ),  # published as Dropout2d, which on a flat tensor does this and warns
+        nn.Linear(64, 10),
+        nn.LogSoftmax(1),
+    )
 
 
 def r4():
     """The network of published result R4, repaired: (B, 1, 28, 28) -> logits (B, 10).
 
-    With padding 1, which its listing lacks, the sizes meet the 32·5·5 that it flattens to.
+    With padding 1, which its listing lacks, the sizes meet the 32·5·5 that it flattens
+    to.
     """
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(),  # (B, 16, 28, 28)
-        nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),  # (B, 16, 14, 14)
-        nn.Conv2d(16, 32, 5, padding=1), nn.ReLU(),  # (B, 32, 12, 12)
-        nn.Conv2d(32, 32, 5, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),  # (B, 800)
-        nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),  # (B, 16, 28, 28)
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),  # (B, 16, 14, 14)
+        nn.Conv2d(16, 32, 5, padding=1),
+        nn.ReLU(),  # (B, 32, 12, 12)
+        nn.Conv2d(32, 32, 5, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),  # (B, 800)
+        nn.Linear(800, 256),
+        nn.ReLU(),
+        nn.Linear(256, 128),
+        nn.ReLU(),
+        nn.Linear(128, 10),
+    )
 
 
 def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0, size=28):
     """The course's convolutional network: (B, 1, 28, 28) -> logits (B, 10).
 
-    groups: the channels of its convolutions; between two groups a max-pool halves height and
-    width: cnn((16,), (32,), (64,)). augment: layers that act on the images first; size: what they
-    leave of 28. kernel: of the first convolution, the others have 3. padded: convolutions keep
-    the size. flatten: the last maps go on whole, place by place, else their maxima alone.
-    Developed in lessons 08 and 09.
+    groups: the channels of its convolutions; between two groups a max-pool halves
+    height and width: cnn((16,), (32,), (64,)). augment: layers that act on the images
+    first; size: what they leave of 28. kernel: of the first convolution, the others
+    have 3. padded: convolutions keep the size. flatten: classify from all positions;
+    otherwise from each channel's maximum. Developed in lessons 08 and 09.
     """
     layers, n_in = [], 1
     for g, group in enumerate(groups):
@@ -133,40 +176,64 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
             pad = kernel // 2 if padded else 0
             layers.append(nn.Conv2d(n_in, n_out, kernel, padding=pad, bias=False))
             if k == len(group) - 1 and g < len(groups) - 1:
-                layers.append(nn.MaxPool2d(2))  # here, so that the rest has a quarter to do
+                # Before norm and ReLU, which then have a quarter to do
+                layers.append(nn.MaxPool2d(2))
             layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
             n_in, kernel = n_out, 3
     layers += [nn.Flatten()] if flatten else [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
     with torch.no_grad():  # counted by running it, not by hand
         features = nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
-    layers += [nn.Dropout(dropout)] * (dropout > 0) + [nn.Linear(features, 10)]
+    if dropout > 0:
+        layers.append(nn.Dropout(dropout))
+    layers.append(nn.Linear(features, 10))
     return nn.Sequential(*augment, *layers).train()
 
 
 def cosine_filters(k=3):
-    """The cosine patterns on k×k pixels but the constant one, with both signs: (2k² - 2, 1, k, k).
+    """The cosine patterns on k×k pixels but the constant one, with both signs: (2k² - 2,
+    1, k, k).
 
-    The patterns are orthonormal (the discrete cosine transform) and each sums to 0, so a filter
-    answers to edges and lines, and not to brightness. Developed in lesson 09.
+    The patterns are orthonormal (the discrete cosine transform) and each sums to 0, so
+    a filter answers to edges and lines, and not to brightness. Developed in lesson 09.
     """
     centres = (torch.arange(k) + 0.5) / k  # of the pixels, in a window of length 1
     waves = torch.stack([torch.cos(math.pi * u * centres) for u in range(k)])  # (k, k)
     waves = waves / waves.norm(dim=1, keepdim=True)
-    patterns = torch.einsum("uy,vx->uvyx", waves, waves).flatten(0, 1)[1:]  # (k² - 1, k, k)
+    patterns = torch.einsum("uy,vx->uvyx", waves, waves).flatten(0, 1)[
+        1:
+    ]  # (k² - 1, k, k)
     return torch.cat([patterns, -patterns])[:, None]
 
 
 def fix_first(model):
-    """Give the first convolution of a network of `cnn` cosine filters for good; returns the model.
+    """Give the first convolution of a network of `cnn` cosine filters for good; returns
+    the model.
 
-    It is not trained: its weight asks for no gradient. ValueError where it has not as many filters
-    as there are (16 for a kernel of 3). Developed in lesson 09.
+    It is not trained: its weight asks for no gradient. ValueError where it has not as
+    many filters as there are (16 for a kernel of 3). Developed in lesson 09.
     """
     conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
     filters = cosine_filters(conv.kernel_size[0])
     if conv.weight.shape != filters.shape:
         n, k = len(filters), conv.kernel_size[0]
-        raise ValueError(f"the first convolution of {k}×{k} must be 1→{n} channels to be fixed, "
-                         f"not {conv.in_channels}→{conv.out_channels}")  # fmt: skip
+        raise ValueError(
+            f"the first convolution of {k}×{k} must be 1→{n} channels to be fixed, "
+            f"not {conv.in_channels}→{conv.out_channels}"
+        )
     conv.weight = nn.Parameter(filters, requires_grad=False)
     return model
+
+
+class MirrorAverage(nn.Module):
+    """Test-time augmentation: the mean probability for an image and its mirror image.
+
+    x (B, 1, H, W) -> log-probabilities (B, K). Developed in the lesson on Fashion-MNIST.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = self.model(x).softmax(1) + self.model(x.flip(3)).softmax(1)  # (B, K)
+        return (both / 2).log()

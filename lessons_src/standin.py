@@ -1,8 +1,10 @@
-"""The stand-in: real handwriting in MNIST's shapes, made from what scikit-learn brings along.
+"""The stand-in: real handwriting in MNIST's shapes, made from what scikit-learn brings
+along.
 
-The 1,797 UCI digits of 8 x 8 pixels are first split into disjoint originals for training and
-for testing, then drawn at 28 x 28 and varied by small affine warps. Source: E. Alpaydin and
-C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998.
+The 1,797 UCI digits of 8 x 8 pixels are first split into disjoint originals for
+training and for testing, then drawn at 28 x 28 and varied by small affine warps.
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI,
+1998.
 """
 
 import os
@@ -16,11 +18,14 @@ from torch import Tensor
 
 
 def load(root: Path) -> list[Tensor]:
-    """Training images and labels, test images and labels: from `root`, or made and kept there."""
+    """Training images and labels, test images and labels: from `root`, or made and
+    kept there."""
     kept = root / "standin-1.npz"
     try:
         with np.load(kept) as arrays:
-            made = [torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")]
+            made = [
+                torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")
+            ]
     except (OSError, ValueError, KeyError, BadZipFile):  # not made yet, or not whole
         made = make()
         _keep(kept, made)
@@ -40,7 +45,8 @@ def _keep(path: Path, made: list[Tensor]) -> None:
 
 def _uci_digits():
     """scikit-learn's copy: `images` (1797, 8, 8) from 0 to 16, `target` (1797,)."""
-    from sklearn.datasets import load_digits  # here: it takes a second that real data do not need
+    # Imported here: it takes a second that real data do not need
+    from sklearn.datasets import load_digits
 
     return load_digits()
 
@@ -48,7 +54,8 @@ def _uci_digits():
 def originals() -> tuple[Tensor, Tensor]:
     """Indices of the UCI digits that the stand-in's training and test images come from.
 
-    Disjoint, and drawn before anything else is done: one in five of each class is for testing.
+    Disjoint, and drawn before anything else is done: one in five of each class is for
+    testing.
     """
     labels = torch.from_numpy(_uci_digits().target).long()
     generator = torch.Generator().manual_seed(0)
@@ -62,11 +69,13 @@ def originals() -> tuple[Tensor, Tensor]:
 
 
 def make() -> list[Tensor]:
-    """Draw the stand-in: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each to test."""
+    """Draw the stand-in: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each
+    to test."""
     digits = _uci_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 16  # (1797, 1, 8, 8), 0..1
+    images = torch.from_numpy(digits.images).float()[:, None]  # (1797, 1, 8, 8)
+    images = images / 16  # from 0 to 1
     images = F.interpolate(images, size=(20, 20), mode="bicubic").clamp(0, 1)
-    images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28), the digit in MNIST's 20 x 20
+    images = F.pad(images, (4, 4, 4, 4))  # (1797, 1, 28, 28): 20 x 20 as in MNIST
     labels = torch.from_numpy(digits.target).long()
     generator = torch.Generator().manual_seed(0)
     made = []
@@ -77,13 +86,19 @@ def make() -> list[Tensor]:
 
 
 def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
-    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28) uint8."""
-    spread = torch.tensor([0.12, 0.12, 0.06])  # 0.06 of half the width: 0.8 pixels of shift
+    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28)
+    uint8."""
+    # The last is a shift: 0.06 of half the width is 0.8 pixels
+    spread = torch.tensor([0.12, 0.12, 0.06])
     warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread
     out = torch.empty(len(drawn), 1, 28, 28, dtype=torch.uint8)
-    for start in range(0, len(drawn), 5000):  # in parts: float32 grids of all would need 750 MB
+    for start in range(
+        0, len(drawn), 5000
+    ):  # in parts: float32 grids of all would need 750 MB
         part = slice(start, start + 5000)
-        grid = F.affine_grid(warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False)
+        grid = F.affine_grid(
+            warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False
+        )
         ink = F.grid_sample(images[drawn[part]], grid, align_corners=False)
         out[part] = (ink * 255).round().byte()
     return out

@@ -31,17 +31,27 @@ def tags(cell) -> list[str]:
 def definitions(lesson: str, *names: str, tag: str | None = None, **given) -> dict:
     """A namespace with the functions, classes and constants that a lesson defines.
 
-    names: those wanted (what they call must be named too, or given). tag: only from cells with
-    it ("solution"); without it, from all cells but exercises' stubs and solutions. The lesson's
-    own imports are run first. given: names put in beforehand (data, say). LookupError where a
-    name is not defined; the first definition counts.
+    names: those wanted (what they call must be named too, or given). tag: only from
+    cells with it ("solution"); without it, from all cells but exercises' stubs and
+    solutions. The lesson's own imports are run first. given: names put in beforehand
+    (data, say). LookupError where a name is not defined; the first definition counts.
     """
     namespace, found = dict(given), set()
     for cell in cells(lesson):
-        skip = {"exercise", "solution"} & set(tags(cell)) if tag is None else tag not in tags(cell)
-        if cell.cell_type != "code" or "raises-exception" in tags(cell) or "setup" in tags(cell):
+        skip = (
+            {"exercise", "solution"} & set(tags(cell))
+            if tag is None
+            else tag not in tags(cell)
+        )
+        if (
+            cell.cell_type != "code"
+            or "raises-exception" in tags(cell)
+            or "setup" in tags(cell)
+        ):
             continue
-        source = "\n".join(x for x in cell.source.splitlines() if not x.startswith(("%", "!")))
+        source = "\n".join(
+            x for x in cell.source.splitlines() if not x.startswith(("%", "!"))
+        )
         for node in ast.parse(source).body:
             is_import = isinstance(node, ast.Import | ast.ImportFrom)
             defines = {n for n in _names(node) if n in names and n not in found}
@@ -72,11 +82,14 @@ def boxed(lesson: str, label: str) -> str:
 def drawn(*shapes, seed=0):
     """Normal random float64 tensors of these shapes; one alone is not put into a list."""
     generator = torch.Generator().manual_seed(seed)
-    made = [torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in shapes]
+    made = [
+        torch.randn(*shape, dtype=torch.float64, generator=generator) for shape in shapes
+    ]
     return made if len(made) > 1 else made[0]
 
 
 def close(got, expected, tolerance=1e-9):
-    """Assert that two tensors or numbers are equal to a relative and absolute tolerance."""
+    """Assert that two tensors or numbers are equal to a relative and absolute
+    tolerance."""
     got, expected = (torch.as_tensor(v, dtype=torch.float64) for v in (got, expected))
     torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance)

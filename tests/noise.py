@@ -1,4 +1,5 @@
-"""Images of noise, for tests of what trains: where numbers matter, and not what is to be seen."""
+"""Images of noise, for tests of what trains: where numbers matter, and not what is to
+be seen."""
 
 import torch
 

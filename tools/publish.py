@@ -1,7 +1,8 @@
-"""Write the repository's address into the book and every lesson: `python -m tools.publish URL`.
+"""Write the repository's address into the book and the lessons.
 
-It stands in `_config.yml`, and the lessons' set-up cell repeats it for Colab. Stored outputs are
-left as they are. Run it again with another address to move.
+`python -m tools.publish URL`. The address stands in `_config.yml`, and the lessons'
+set-up cell repeats it for Colab. Stored outputs are left as they are. Run it again with
+another address to move.
 """
 
 import re
@@ -17,30 +18,45 @@ ADDRESS = re.compile(r"https://(?:github|gitlab)\.com/[\w.-]+/[\w.-]+")
 
 
 def publish(url: str, root: Path = ROOT) -> list[Path]:
-    """Stamp `url` on the tree at `root`; the files that changed. ValueError on a bad address."""
+    """Stamp `url` on the tree at `root`; the files that changed.
+
+    ValueError on a bad address.
+    """
     url = url.rstrip("/").removesuffix(".git")
     if not ADDRESS.fullmatch(url):
         raise ValueError(f"expected URL=https://github.com/owner/name, received {url!r}")
-    config = root / "_config.yml"
-    text = config.read_text()
-    new = re.sub(r"(?m)^(repository:\n(?:  .*\n)*?  url: ).*$", rf"\g<1>{url}", text)
-    colab = "https://colab.research.google.com" if "github" in url else ""
-    new = re.sub(r"(?m)^(  colab_url: ).*$", rf'\g<1>"{colab}"', new)
-    changed = [config] if new != text else []
-    config.write_text(new)
-    for path in sorted(root.glob("lessons/*.ipynb")) + sorted(root.glob("book/*.ipynb")):
-        before = path.read_text()
-        notebook = nbformat.reads(before, as_version=4)
-        for cell in notebook.cells:
-            if "setup" in cell.metadata.get("tags", []):
-                cell.source = re.sub(r'REPOSITORY = "[^"]*"', f'REPOSITORY = "{url}"', cell.source)
-        nbformat.write(normalised(notebook), path)
-        changed += [path] if path.read_text() != before else []
+    files = [root / "_config.yml"]
+    files += sorted(root.glob("lessons/*.ipynb")) + sorted(root.glob("book/*.ipynb"))
+    changed = []
+    for path in files:
+        old = path.read_text()
+        new = stamped_config(old, url) if path.suffix == ".yml" else stamped(old, url)
+        if new != old:
+            path.write_text(new)
+            changed.append(path)
     return changed
+
+
+def stamped_config(text: str, url: str) -> str:
+    """The text of `_config.yml` with the address, and Colab's where it can be used."""
+    colab = "https://colab.research.google.com" if "github" in url else ""
+    text = re.sub(r"(?m)^(repository:\n(?:  .*\n)*?  url: ).*$", rf"\g<1>{url}", text)
+    return re.sub(r"(?m)^(  colab_url: ).*$", rf'\g<1>"{colab}"', text)
+
+
+def stamped(text: str, url: str) -> str:
+    """The text of a notebook with the address in its set-up cell."""
+    notebook = nbformat.reads(text, as_version=4)
+    for cell in notebook.cells:
+        if "setup" in cell.metadata.get("tags", []):
+            address = f'REPOSITORY = "{url}"'
+            cell.source = re.sub(r'REPOSITORY = "[^"]*"', address, cell.source)
+    return nbformat.writes(normalised(notebook)) + "\n"
 
 
 if __name__ == "__main__":
     try:
-        print("\n".join(map(str, publish(*sys.argv[1:2] or [""]))) or "nothing to change")
+        changed = publish("".join(sys.argv[1:2]))
     except ValueError as error:
         sys.exit(str(error))
+    print("\n".join(map(str, changed)) or "nothing to change")

@@ -1,10 +1,10 @@
-"""Run lessons and store them as run, normalised: `python -m tools.store [lessons/NN_name.ipynb …]`.
+"""Run lessons and store them as run, normalised: `python -m tools.store [NOTEBOOK …]`.
 
 Without a name: every lesson, and the pages in book/ that are notebooks.
-A lesson that gives what it gave before (but for measured numbers) is left as it is, to the byte;
-one that changed is stored whole, so that all numbers on a page come from one run. With --fresh
-it is stored in any case: for seconds measured on a machine that does nothing else. Where other
-programs are busy when a lesson is run, that is said.
+A lesson that gives what it gave before (but for measured numbers) is left as it is, to
+the byte; one that changed is stored whole, so that all numbers come from one run.
+With --fresh it is stored in any case: for seconds measured on a machine that does nothing
+else. Where other programs are busy when a lesson is run, that is said.
 Outputs of the stand-in are never stored.
 """
 
@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -29,85 +30,133 @@ WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 BUSY = 20  # percent of all cores together, before a lesson is run
-PROMPTS = {"solution": "solution", "setup": "set-up"}  # tag -> what the book's fold shows or hides
+FOLD_NAMES = {"solution": "solution", "setup": "set-up"}  # tag -> what the fold shows
 
 
-def main(paths: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Store the given lessons, or all; the exit status for the shell."""
     if data.load("mnist").standin:
-        print("Lessons are stored from the real data only. See above for what is missing.")
+        print(
+            "Lessons are stored from the real data only. See above for what is missing."
+        )
         return 1
-    fresh_only, paths = "--fresh" in paths, [p for p in paths if p != "--fresh"]
-    for path in map(Path, paths or notebooks()):
-        if (busy := psutil.cpu_percent(interval=0.5)) > BUSY:
-            print(
-                f"{path.name}: other programs take {busy:.0f}% of the processor, and measured "
-                "seconds will be too many. Store it again, with --fresh, when they are done."
-            )
+    paths = [Path(name) for name in arguments if name != "--fresh"]
+    for path in paths or notebooks():
+        warn_if_busy(path.name)
         start = time.perf_counter()
-        stored = nbformat.read(path, as_version=4)
-        fresh = normalised(executed(stored, path))
-        changed = fresh_only or not same(stored, fresh)
-        if changed:
-            nbformat.write(fresh, path)
-        print(f"{path.name}: {'stored' if changed else 'unchanged'}, "
-              f"{time.perf_counter() - start:.0f} s")  # fmt: skip
+        try:
+            stored = store(path, always="--fresh" in arguments)
+        except ValueError as error:
+            print(f"{path.name}: {error}", file=sys.stderr)
+            return 1
+        word = "stored" if stored else "unchanged"
+        print(f"{path.name}: {word}, {time.perf_counter() - start:.0f} s")
     return 0
 
 
 def notebooks() -> list[Path]:
     """Every lesson, and the pages of the book that are notebooks."""
-    return [path for part in ("lessons", "book") for path in sorted((ROOT / part).glob("*.ipynb"))]
+    return [*sorted(ROOT.glob("lessons/*.ipynb")), *sorted(ROOT.glob("book/*.ipynb"))]
+
+
+def warn_if_busy(name: str) -> None:
+    """Say so where other programs would slow down what a lesson measures."""
+    busy = psutil.cpu_percent(interval=0.5)
+    if busy > BUSY:
+        print(
+            f"{name}: other programs take {busy:.0f}% of the processor, and measured "
+            "seconds will be too many. Store it again, with --fresh, when they are done."
+        )
+
+
+def store(path: Path, always: bool = False) -> bool:
+    """Run one notebook, and store it if it changed; whether it was stored."""
+    old = nbformat.read(path, as_version=4)
+    new = normalised(executed(old, path))
+    changed = always or not same(old, new)
+    if changed:
+        nbformat.write(new, path)
+    return changed
 
 
 def executed(notebook, path: Path):
     """A copy of the notebook, run from the first cell to the last in a new kernel."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {"kernelspec": KERNEL}
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as conftest.py has it
-    client = NotebookClient(notebook, timeout=300, store_widget_state=True, kernel_name="python3",
-                            resources={"metadata": {"path": str(path.parent)}})  # fmt: skip
+    # The kernel's threads spin for microseconds, then sleep: by default they spin on, which
+    # takes ten times as long beside another busy process.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        store_widget_state=True,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    )
     return client.execute()
 
 
 def normalised(notebook):
-    """The notebook without what differs from run to run for no reason of the lesson's."""
-    seen = {}
+    """A copy without what differs from run to run for no reason of the lesson's.
+
+    ValueError where a cell wrote to stderr: a page shows no warnings.
+    """
+    notebook = copy.deepcopy(notebook)
+    number_cells(notebook.cells)
     for cell in notebook.cells:
-        cell.source = cell.source.strip("\n")
-        digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:8]
-        seen[digest] = seen.get(digest, 0) + 1
-        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            _normalise_code(cell)
+            set_folds(cell)
+            normalise_outputs(cell)
     notebook.metadata["kernelspec"] = KERNEL
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.nbformat_minor = 5
-    return _with_stable_widget_ids(notebook)
+    return with_stable_widgets(notebook)
 
 
-def _normalise_code(cell) -> None:
+def number_cells(cells: list) -> None:
+    """Give each cell an id made from its text; equal ones are counted."""
+    seen = Counter()
+    for cell in cells:
+        cell.source = cell.source.strip("\n")
+        digest = hashlib.sha256(f"{cell.cell_type}{cell.source}".encode()).hexdigest()[:8]
+        seen[digest] += 1
+        cell.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
+
+
+def set_folds(cell) -> None:
+    """Name the folds of the book, and fold in Jupyter what the book folds."""
     tags = cell.metadata.get("tags", [])
     if cell.source.startswith("quiz(") and "hide-input" not in tags:
-        tags = cell.metadata["tags"] = [*tags, "hide-input"]  # its code holds the right answer
-    for tag, name in PROMPTS.items():
+        tags = [*tags, "hide-input"]  # its code holds the right answer
+        cell.metadata["tags"] = tags
+    for tag, name in FOLD_NAMES.items():
         if tag in tags:
-            cell.metadata["mystnb"] = {"code_prompt_show": f"Show the {name}",
-                                       "code_prompt_hide": f"Hide the {name}"}  # fmt: skip
+            cell.metadata["mystnb"] = {
+                "code_prompt_show": f"Show the {name}",
+                "code_prompt_hide": f"Hide the {name}",
+            }
     if "hide-input" in tags:
         cell.metadata["jupyter"] = {"source_hidden": True}
+
+
+def normalise_outputs(cell) -> None:
+    """Join what was printed in pieces, and shorten tracebacks; ValueError on stderr."""
     for output in cell.outputs:
         if output.output_type == "stream" and output.name == "stderr":
-            sys.exit(f"A cell wrote to stderr; nothing was stored:\n{cell.source}\n\n{output.text}")
-        if "traceback" in output:  # as it was raised, without the path of this machine
-            frames = _without_packages(output.traceback)
-            output.traceback = [re.sub(r"/\S*/(?=\w+\.py)", "", line) for line in frames]
+            raise ValueError(
+                "A cell wrote to stderr; nothing was stored:\n"
+                f"{cell.source}\n\n{output.text}"
+            )
+        if "traceback" in output:
+            lines = without_packages(output.traceback)
+            # The path of this machine means nothing to a reader.
+            output.traceback = [re.sub(r"/\S*/(?=\w+\.py)", "", line) for line in lines]
     cell.outputs = coalesce_streams(cell.outputs)
 
 
-def _without_packages(frames: list[str]) -> list[str]:
-    """A traceback whose frames inside installed packages are one line: nobody learns from them."""
+def without_packages(frames: list[str]) -> list[str]:
+    """A traceback whose frames inside installed packages are one line for all of them."""
     kept, skipped = [], 0
     for frame in frames:
         if "site-packages" in frame.split("\n")[0]:
@@ -120,56 +169,85 @@ def _without_packages(frames: list[str]) -> list[str]:
     return kept
 
 
-def _with_stable_widget_ids(notebook):
-    """Number the widgets in the order in which the views reach them; drop all others."""
+def with_stable_widgets(notebook):
+    """The notebook with the widgets that it shows, numbered in their order."""
     state = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
-    points_to = {m: re.findall(r"IPY_MODEL_(\w+)", json.dumps(state[m])) for m in state}
+    shown = widgets_in_order(notebook, state)
+    if not shown:
+        notebook.metadata.pop("widgets", None)
+        return notebook
+    state = {model_id: without_defaults(state[model_id]) for model_id in shown}
+    notebook.metadata.widgets[WIDGETS]["state"] = state
+    text = nbformat.writes(notebook)
+    for number, model_id in enumerate(shown, 1):
+        text = text.replace(model_id, f"{number:032x}")
+    return nbformat.reads(text, as_version=4)
+
+
+def widgets_in_order(notebook, state: dict) -> list[str]:
+    """The ids of the widgets that outputs show, of their parts and of their links."""
+    references = {
+        model_id: re.findall(r"IPY_MODEL_(\w+)", json.dumps(model))
+        for model_id, model in state.items()
+    }
     order = []
 
     def visit(model_id):
         if model_id in state and model_id not in order:
             order.append(model_id)
-            for reference in points_to[model_id]:
-                visit(reference)
+            for part in references[model_id]:
+                visit(part)
 
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if VIEW in output.get("data", {}):
                 visit(output.data[VIEW]["model_id"])
-    links = [m for m in state if m not in order and state[m]["model_name"].endswith("LinkModel")]
-    links = [m for m in links if set(points_to[m]) <= set(order)]  # nothing points to a link
-    order += sorted(links, key=lambda m: [order.index(end) for end in points_to[m]])
-    if not order:
-        notebook.metadata.pop("widgets", None)
-        return notebook
-    notebook.metadata.widgets[WIDGETS]["state"] = {model: state[model] for model in order}
-    text = nbformat.writes(notebook)
-    for number, model_id in enumerate(order, 1):
-        text = text.replace(model_id, f"{number:032x}")
-    return nbformat.reads(text, as_version=4)
+    # Nothing refers to a link; it refers to what it joins.
+    links = [
+        model_id
+        for model_id, model in state.items()
+        if model["model_name"].endswith("LinkModel")
+        and set(references[model_id]) <= set(order)
+    ]
+    links.sort(key=lambda link: [order.index(end) for end in references[link]])
+    return order + links
+
+
+def without_defaults(model: dict) -> dict:
+    """A stored widget; a layout or a style keeps only what was set.
+
+    None is the default of all their properties, in the browser too.
+    """
+    if not model["model_name"].endswith(("LayoutModel", "StyleModel")):
+        return model
+    values = {name: value for name, value in model["state"].items() if value is not None}
+    return {**model, "state": values}
 
 
 def same(stored, fresh) -> bool:
     """Whether a fresh run says what is stored, measured numbers aside."""
-    return _comparable(stored) == _comparable(fresh)
+    return comparable(stored) == comparable(fresh)
 
 
-def _comparable(notebook) -> str:
+def comparable(notebook) -> str:
+    """The notebook as text, without what may differ between two runs."""
     notebook = copy.deepcopy(notebook)
     for cell in notebook.cells:
         if "nbval-ignore-output" in cell.metadata.get("tags", []):
             cell.outputs = []
         for output in cell.get("outputs", []):
-            output.pop("traceback", None)  # its colours and line numbers are the interpreter's
+            # A traceback's colours and line numbers are the interpreter's.
+            output.pop("traceback", None)
     patterns = get_sanitize_patterns((ROOT / "tests" / "sanitise.cfg").read_text())
-    return json.dumps(_sanitised(notebook, patterns), sort_keys=True)
+    return json.dumps(masked(notebook, patterns), sort_keys=True)
 
 
-def _sanitised(value, patterns):
+def masked(value, patterns):
+    """The same nested value, the patterns replaced in all its strings."""
     if isinstance(value, dict):
-        return {key: _sanitised(part, patterns) for key, part in value.items()}
+        return {key: masked(part, patterns) for key, part in value.items()}
     if isinstance(value, list):
-        return [_sanitised(part, patterns) for part in value]
+        return [masked(part, patterns) for part in value]
     if isinstance(value, str):
         for regex, replacement in patterns:
             value = re.sub(regex, replacement, value)

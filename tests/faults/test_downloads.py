@@ -1,4 +1,5 @@
-"""Downloads, with faults injected: a small data set of our own behind a server on this machine."""
+"""Downloads, with faults injected: a small data set of our own behind a server on this
+machine."""
 
 import gzip
 import hashlib
@@ -51,8 +52,8 @@ def server():
 
 @pytest.fixture
 def tiny(monkeypatch, server):
-    """ "mnist" becomes the tiny data set, its only published mirror a dead port, and the stand-in
-    three images: what the whole one is, tests/test_data.py says."""
+    """ "mnist" becomes the tiny data set, its only published mirror a dead port, and
+    the stand-in three images: what the whole one is, tests/test_data.py says."""
     files = idx_files()
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -86,13 +87,16 @@ def test_the_next_mirror_is_tried(tiny, server, tmp_path, monkeypatch):
     """A dead mirror, then one without the file, then a good one."""
     good = f"{server.address}/MNIST/raw/"
     mirrors = (*data.SOURCES["mnist"]["mirrors"], f"{server.address}/nothing/", good)
-    monkeypatch.setitem(data.SOURCES, "mnist", dict(data.SOURCES["mnist"], mirrors=mirrors))
+    monkeypatch.setitem(
+        data.SOURCES, "mnist", dict(data.SOURCES["mnist"], mirrors=mirrors)
+    )
     assert not data.load("mnist", root=tmp_path).standin
     assert any("/nothing/" in path for path in server.asked)
 
 
 def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, capsys):
-    """One flipped bit in transit: the SHA-256 differs, nothing of it is kept, and it is said."""
+    """One flipped bit in transit: the SHA-256 differs, nothing of it is kept, and it
+    is said."""
     name = "/MNIST/raw/" + data.FILES[0]
     altered = bytearray(server.served[name])
     altered[20] ^= 1
@@ -101,13 +105,16 @@ def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, cap
     assert data.load("mnist", root=tmp_path).standin
     printed = capsys.readouterr().out
     assert (
-        "THIS IS NOT MNIST" in printed and "is missing" in printed and "LESSONS_MIRROR" in printed
+        "THIS IS NOT MNIST" in printed
+        and "is missing" in printed
+        and "LESSONS_MIRROR" in printed
     )
     assert not (tmp_path / name[1:]).exists()
 
 
 def test_a_damaged_local_file_is_replaced(tiny, server, tmp_path, monkeypatch):
-    """The SHA-256 is checked at every load: a flipped byte on disk is seen, and mended."""
+    """The SHA-256 is checked at every load: a flipped byte on disk is seen, and
+    mended."""
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     data.load("mnist", root=tmp_path)
     file = tmp_path / "MNIST/raw" / data.FILES[0]
@@ -130,8 +137,8 @@ def test_a_damaged_local_file_without_network(tiny, tmp_path, capsys):
 
 
 def test_no_network_at_all_is_quick(tiny, tmp_path, capsys):
-    """Nothing on disk, no mirror answers: the stand-in, and what to do, in a few seconds (those
-    of making the whole one are measured in tests/test_data.py)."""
+    """Nothing on disk, no mirror answers: the stand-in, and what to do, in a few
+    seconds (those of making the whole one are measured in tests/test_data.py)."""
     start = time.perf_counter()
     assert data.load("mnist", root=tmp_path).standin
     assert time.perf_counter() - start < 10
@@ -139,7 +146,8 @@ def test_no_network_at_all_is_quick(tiny, tmp_path, capsys):
 
 
 def test_a_hanging_mirror_is_left(tiny, server, tmp_path, monkeypatch):
-    """A mirror that accepts the connection and says nothing costs the timeout, no more."""
+    """A mirror that accepts the connection and says nothing costs the timeout, no
+    more."""
     monkeypatch.setattr(data, "TIMEOUT", 0.3)
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     server.delay = 1.5
@@ -149,14 +157,17 @@ def test_a_hanging_mirror_is_left(tiny, server, tmp_path, monkeypatch):
 
 
 def test_several_processes_at_once(tiny, server, tmp_path, monkeypatch):
-    """Eight loads of an empty folder at the same time all succeed, and leave whole files."""
+    """Eight loads of an empty folder at the same time all succeed, and leave whole
+    files."""
     from concurrent.futures import ThreadPoolExecutor
 
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     with ThreadPoolExecutor(8) as pool:
         loads = [pool.submit(data.load, "mnist", tmp_path) for _ in range(8)]
         assert all(not load.result().standin for load in loads)
-    assert sorted(p.name for p in (tmp_path / "MNIST/raw").iterdir()) == sorted(data.FILES)
+    assert sorted(p.name for p in (tmp_path / "MNIST/raw").iterdir()) == sorted(
+        data.FILES
+    )
 
 
 def test_a_root_that_cannot_be_written(tiny, server, tmp_path, monkeypatch):

@@ -1,0 +1,306 @@
+"""Exercises of lesson 12: what a step costs, on one machine and on many."""
+
+import math
+import statistics
+
+import torch
+import torch.nn.functional as F
+
+from lessons_src.exercises import exercise
+
+
+def _convolution(draw):
+    """The shapes of images (not square) and kernels, a stride and a padding."""
+    B, C_in, C_out = (draw.integer(1, 2 * draw.size) for _ in range(3))
+    k = draw.integer(1, 5)
+    H, W = draw.integer(k, k + 2 * draw.size), draw.integer(k, k + 9)
+    stride, padding = draw.integer(1, 3), draw.integer(0, 2)
+    return (B, C_in, H, W), (C_out, C_in, k, k), stride, padding
+
+
+def _forward(x_shape, w_shape, stride, padding):
+    """The operations of the forward pass, from the shape that torch gives its output."""
+    x, w = torch.empty(x_shape, device="meta"), torch.empty(w_shape, device="meta")
+    return 2 * F.conv2d(x, w, stride=stride, padding=padding).numel() * w[0].numel()
+
+
+def _with_backward(forward):
+    return forward, 2 * forward
+
+
+@exercise(
+    inputs=_convolution,
+    mistakes={
+        "Count the places of the output, not of the input.": (
+            lambda x, w, *others: _with_backward(2 * math.prod(x) * math.prod(w) // w[1])
+        ),
+        "An output number takes as many additions as multiplications.": (
+            lambda *sizes: _with_backward(_forward(*sizes) // 2)
+        ),
+        "Backward costs twice as much as forward: by weights, and by inputs.": (
+            lambda *sizes: (_forward(*sizes), _forward(*sizes))
+        ),
+        "Height and width may differ.": (
+            lambda x, *others: _with_backward(_forward((*x[:3], x[2]), *others))
+        ),
+        "Every one of the B images counts.": (
+            lambda x, *others: _with_backward(_forward((1, *x[1:]), *others))
+        ),
+    },
+    hint="Value 1 is forward, value 2 backward. A side is (H + 2p − k) // s + 1.",
+    tolerance=0,
+)
+def convolution_operations(x_shape, w_shape, stride, padding):
+    """(forward, backward) as whole numbers."""
+    return _with_backward(_forward(x_shape, w_shape, stride, padding))
+
+
+class _Device:
+    """A device that works while its caller goes on, and a clock that work alone moves."""
+
+    def __init__(self, lengths):
+        self.lengths, self.calls, self.time, self.busy_until = lengths, 0, 0.0, 0.0
+
+    def launch(self):
+        """The function to be timed: 0.001 s to launch, then lengths[call] s of work."""
+        length = self.lengths[min(self.calls, len(self.lengths) - 1)]
+        self.calls += 1
+        self.time += 0.001
+        self.busy_until = max(self.busy_until, self.time) + length
+
+    def wait(self):
+        self.time = max(self.time, self.busy_until)
+
+    def now(self):
+        return self.time
+
+
+def _on_device(answer, lengths, repeats, warmup):
+    """The answer's seconds, and how often it called."""
+    device = _Device(lengths)
+    seconds = answer(device.launch, device.wait, device.now, repeats, warmup)
+    return (seconds, device.calls) if device.calls else seconds
+
+
+def _calls(draw):
+    """The seconds of all calls, with a slow one among them, and how many are warm-up."""
+    repeats, warmup = draw.integer(1, draw.size + 1), draw.integer(0, draw.size)
+    lengths = [draw.integer(1, 99) / 100 for _ in range(warmup + repeats)]
+    lengths[draw.integer(0, warmup + repeats - 1)] += 7
+    return lengths, repeats, warmup
+
+
+def _timed(first=True, last=True, middle=statistics.median, skip=True):
+    """`median_time` with a mistake: a wait that is missing, another mean, no warm-up."""
+
+    def median_time(f, wait, now, repeats, warmup):
+        repeats, warmup = (repeats, warmup) if skip else (repeats + warmup, 0)
+        seconds = []
+        for _ in range(warmup):
+            f()
+        for _ in range(repeats):
+            if first:
+                wait()
+            start = now()
+            f()
+            if last:
+                wait()
+            seconds.append(now() - start)
+        return float(middle(seconds))
+
+    return median_time
+
+
+@exercise(
+    inputs=_calls,
+    cases={
+        "Of four values the median is the mean of the middle two.": ([1, 2, 4, 8], 4, 0)
+    },
+    mistakes={
+        "A launch takes 0.001 s: wait before the clock is read the second time.": (
+            _timed(last=False)
+        ),
+        "Wait before the clock is read the first time too, or warm-up work is counted.": (
+            _timed(first=False)
+        ),
+        "One call met a busy moment: the median does not care, the mean does.": (
+            _timed(middle=statistics.fmean)
+        ),
+        "With an even number of values the median is the mean of the middle two.": (
+            _timed(middle=statistics.median_high)
+        ),
+        "Call f for the warm-up, and forget how long that took.": _timed(skip=False),
+    },
+    hint="Value 1 is the median, value 2 the number of calls of f: repeats + warmup.",
+    observe=_on_device,
+    names=("the seconds of f's calls", "repeats", "warmup"),
+)
+def median_time(f, wait, now, repeats, warmup):
+    """Seconds of a call that is waited for, in the median."""
+    return _timed()(f, wait, now, repeats, warmup)
+
+
+def _shares(draw):
+    """Gradients of some ranks, and their numbers of examples; without any, it is nan."""
+    shape = [draw.integer(1, 1 + draw.size) for _ in range(draw.integer(1, 3))]
+    sizes = [draw.integer(1, 9)] + [draw.integer(0, 9) for _ in range(draw.size)]
+    nothing = torch.full(shape, torch.nan)
+    return [draw.normal(*shape) if n > 0 else nothing for n in sizes], sizes
+
+
+def _weighted(gradients, sizes):
+    return sum(n * g for g, n in zip(gradients, sizes, strict=True) if n > 0)
+
+
+@exercise(
+    inputs=_shares,
+    cases={
+        "Rank 1 had no example: its gradient is nan, and 0 · nan is nan. Leave it out.": (
+            [torch.ones(2), torch.full((2,), torch.nan), 3 * torch.ones(2)],
+            [5, 0, 3],
+        )
+    },
+    mistakes={
+        "A rank without an example: 0 · nan is nan. Leave it out.": (
+            lambda gradients, sizes: sum(map(torch.mul, gradients, sizes)) / sum(sizes)
+        ),
+        "A mean of the gradients is wanted, not their sum.": lambda g, n: sum(g),
+        "Unequal shares: a gradient weighs as many examples as its rank had.": (
+            lambda gradients, sizes: sum(gradients) / len(gradients)
+        ),
+        "Divide by the number of all examples, not of ranks.": (
+            lambda gradients, sizes: _weighted(gradients, sizes) / len(sizes)
+        ),
+        "Any number of ranks, not two.": (
+            lambda gradients, sizes: _weighted(gradients[:2], sizes[:2]) / sum(sizes[:2])
+        ),
+    },
+)
+def combine(gradients, sizes):
+    """The gradient of the whole batch's mean loss."""
+    return _weighted(gradients, sizes) / sum(sizes)
+
+
+def _seconds(draw):
+    """The backward and all-reduce seconds of some layers."""
+    n = draw.size
+    return tuple([draw.integer(1, 60) / 10 for _ in range(n)] for _ in range(2))
+
+
+def _ended(start):
+    """`step_end` with a mistake. start: (ready, ended) -> when an all-reduce starts."""
+
+    def step_end(backward, reduce):
+        ready = ended = 0.0
+        for compute, send in zip(backward, reduce, strict=True):
+            ready += compute
+            ended = max(ended, start(ready, ended) + send)
+        return ended, sum(backward) + sum(reduce)
+
+    return step_end
+
+
+@exercise(
+    inputs=_seconds,
+    cases={
+        "The later decides, layer by layer: ready, or the one before ended.": (
+            [1, 5, 1],
+            [1, 5, 1],
+        )
+    },
+    mistakes={
+        "There is nothing to send before a gradient is there.": (
+            _ended(lambda ready, ended: ended)
+        ),
+        "One all-reduce at a time: the second starts when the first has ended.": (
+            _ended(lambda ready, ended: ready)
+        ),
+        "Value 1 is with overlap: sending hides behind computing.": (
+            lambda backward, reduce: (sum(backward) + sum(reduce),) * 2
+        ),
+        "Value 1 is with overlap, value 2 without.": (
+            lambda backward, reduce: step_end.solution(backward, reduce)[::-1]
+        ),
+        "Not only the first and the last layer can hold things up.": (
+            lambda b, r: (max(sum(b) + r[-1], b[0] + sum(r)), sum(b) + sum(r))
+        ),
+    },
+)
+def step_end(backward, reduce):
+    """With overlap the layer counts that holds up all later ones; without, the sum."""
+    ends = [sum(backward[: k + 1]) + sum(reduce[k:]) for k in range(len(reduce))]
+    return max(ends), sum(backward) + sum(reduce)
+
+
+def _float32(bits):
+    return torch.tensor(bits, dtype=torch.int32).view(torch.float32)
+
+
+def _any_float32(draw):
+    """Any float32 at all; their lower halves often 0 or just half of what is cut."""
+    shape = [draw.integer(1, 1 + draw.size) for _ in range(draw.integer(1, 3))]
+    n = math.prod(shape)
+    upper, lower = draw.labels(n, 2**16) - 2**15, draw.labels(n, 2**16)
+    lower[draw.labels(n, 2) == 0] = draw.choice(0, 0x8000)
+    return (((upper << 16) + lower).int().view(torch.float32).view(shape),)
+
+
+def _rounded(add, put_back=True):
+    """`to_bfloat16` with a mistake. add: bits (int32) -> what is added before the cut."""
+
+    def to_bfloat16(x):
+        bits = x.view(torch.int32)
+        rounded = ((bits + add(bits)) & -65536).view(torch.float32)
+        return torch.where(x.isnan(), x, rounded) if put_back else rounded
+
+    return to_bfloat16
+
+
+def _to_even(bits):
+    return 0x7FFF + ((bits >> 16) & 1)
+
+
+def _with_dtype(answer, x):
+    y = answer(x)
+    return (y, str(y.dtype)) if isinstance(y, torch.Tensor) else y
+
+
+@exercise(
+    inputs=_any_float32,
+    cases={
+        "What bfloat16 can hold stays as it is, signs included.": (
+            torch.tensor([0.0, 1.0, -2.5, 2.0**-130]),
+        ),
+        "Halves go to the even neighbour: 257 to 256, but 259 to 260.": (
+            torch.tensor([257.0, 259.0, -257.0, 1.00390625, 1.01171875]),
+        ),
+        "The carry runs into the exponent, and that is right: 2, −1 and infinity.": (
+            torch.tensor([1.9999999, -0.99999994, torch.finfo(torch.float32).max]),
+        ),
+        "Infinity stays, and nan stays nan: adding may run over into the sign.": (
+            _float32([0x7F800000, -0x800000, 0x7FC00000, 0x7FFFFFFF, 0x7F800001, -1]),
+        ),
+    },
+    mistakes={
+        "Round to the nearest: a cut alone is too small in size half of the time.": (
+            _rounded(lambda bits: 0)
+        ),
+        "A half goes to the even neighbour: add the last bit that stays to 0x7FFF.": (
+            _rounded(lambda bits: 0x8000)
+        ),
+        "A half goes up from an odd number: 0x7FFF alone never lets it.": (
+            _rounded(lambda bits: 0x7FFF)
+        ),
+        "nan stays nan, whatever its lower bits: put it back at the end.": (
+            _rounded(_to_even, put_back=False)
+        ),
+        "float32 comes back (view, not a conversion, from int32).": lambda x: (
+            x.bfloat16()
+        ),
+    },
+    observe=_with_dtype,
+    tolerance=0,
+)
+def to_bfloat16(x):
+    """float32 rounded to the nearest bfloat16 by torch."""
+    return x.bfloat16().float()

@@ -1,0 +1,37 @@
+"""Recorded runs: what trainings that are too long for a lesson gave, each in a file
+NAME.json.
+
+The commands in `benchmarks` write them; lessons and pages show them. No number in them
+is typed.
+"""
+
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def recorded(name: str) -> dict:
+    """The record NAME.json as a dict; accuracies are shares from 0 to 1, seconds are
+    seconds.
+
+    FileNotFoundError says by which command it is made.
+    """
+    path = FOLDER / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{name} has not been recorded; it is made by:  {command_for(name)}"
+        )
+    return json.loads(path.read_text())
+
+
+def command_for(name: str) -> str:
+    """The command that makes the record NAME.json."""
+    if name in ("race", "cost", "classroom", "gpu"):
+        return f"python -m benchmarks.{name}"
+    if name.startswith("ablation-"):
+        return f"python -m benchmarks.ablations {name.removeprefix('ablation-')}"
+    recipe = name.removesuffix("-cuda").removesuffix(
+        "-mps"
+    )  # made on a machine with a GPU
+    return f"python -m benchmarks.record {recipe}"

@@ -1,0 +1,183 @@
+"""The page about cost: its numbers are the records', and it lives without them."""
+
+import ast
+import json
+import re
+
+import nbformat
+import pytest
+from lesson_source import ROOT, cells, tags
+
+from lessons_src import check, figures
+from lessons_src import records as records_module
+
+PAGE = "../book/cost"
+CODE = [cell for cell in cells(PAGE) if cell.cell_type == "code"]
+NAMES = ("cost", "classroom", "race")
+
+
+def said(cell) -> str:
+    """What a stored cell shows, Markdown and HTML alike."""
+    data = [output.get("data", {}) for output in cell.outputs]
+    return "\n".join(d.get("text/markdown", d.get("text/html", "")) for d in data)
+
+
+def stored() -> str:
+    return "\n".join(map(said, CODE))
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path):
+    """Run the page's cells on the records given: what it shows, and its namespace."""
+
+    def run(**records):
+        shown = []
+        monkeypatch.setattr(records_module, "FOLDER", tmp_path)
+        monkeypatch.setattr(check, "display", lambda made: shown.append(made.data))
+        monkeypatch.setattr(figures, "display", lambda made: shown.append(made.html))
+        for name, record in records.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(record))
+        namespace = {}
+        for cell in CODE:
+            if "setup" not in tags(cell):
+                exec(compile(cell.source, "cost.ipynb", "exec"), namespace)
+        return "\n".join(shown), namespace
+
+    return run
+
+
+def classroom(**changed):
+    lessons = [
+        {
+            "lesson": "01_a",
+            "processor_seconds": 12.0,
+            "memory": 1e9,
+            "seconds": 9.0,
+            "own": 1,
+        },
+        {
+            "lesson": "02_b",
+            "processor_seconds": 24.0,
+            "memory": 8e8,
+            "seconds": 9.0,
+            "own": 1,
+        },
+    ]
+    disk = {
+        "environment": 6e9,
+        "cuda": 4e9,
+        "data": 40e6,
+        "repository": 20e6,
+        "book": None,
+    }
+    machine = {"name": "a processor", "threads": 2, "torch": "2"}
+    return {
+        "date": "2026-01-01",
+        "command": "python -m benchmarks.classroom",
+        "machine": machine,
+        "imports": lessons[0],
+        "lessons": lessons,
+        "disk": disk,
+    } | changed
+
+
+def test_it_lives_without_records(page):
+    """Nothing recorded: no error, no measured number, and each command is named."""
+    shown, _ = page()
+    for name in NAMES:
+        assert f"`python -m benchmarks.{name}`" in shown
+    assert "<svg" not in shown and not re.search(r"\d+ core-seconds|\d GB", shown)
+
+
+def test_a_plan_is_the_formulas_above_it(page):
+    """Thirty students, the longest lesson's 24 s on 8 cores: 90 s. Thirty times the
+    largest memory, 1 GB, and 2 GB for the system: 32 GB. 40 MB thirty times over
+    100 Mbit/s: 96 s."""
+    _, names = page(classroom=classroom())
+    made = names["plan"](30, 8, 100)
+    assert made["wait if all run at once (min)"] == pytest.approx(90 / 60)
+    assert made["memory (GB)"] == pytest.approx(32)
+    assert made["data to every laptop (min)"] == pytest.approx(96 / 60)
+    assert made["disk (GB)"] == pytest.approx(6.06)
+    assert made["environment to every laptop (min, at most)"] == pytest.approx(
+        30 * 480 / 60
+    )
+    assert names["busy"](30, 8, 90) == pytest.approx(30 * 24 / (90 * 60 * 8))
+
+
+def test_a_lower_bound_is_called_one(page):
+    """A tutorial that never got there: "at least", before its seconds and the ratio.
+    A goal that the course missed has no ratio."""
+    bound = {
+        "what": "x",
+        "theirs": {"seconds": {"median": 20}},
+        "ours": {"seconds": {"median": 2}},
+        "ratio": {"median": 10},
+        "at_least": True,
+    }
+    missed = bound | {"what": "y", "ratio": None, "at_least": False}
+    record = classroom(
+        rounds=3, targets=[bound, missed, bound | {"what": "z", "theirs": None}]
+    )
+    shown, _ = page(race=record)
+    assert "| x | at least 20.0 | 2.00 | at least 10 |" in shown
+    assert "| y | 20.0 | 2.00 | goal not reached |" in shown and "| z |" not in shown
+
+
+def test_stored_as_run():
+    """From the first cell to the last, without an error or a warning."""
+    assert [c.execution_count for c in CODE] == list(range(1, len(CODE) + 1))
+    kinds = {(o.output_type, o.get("name")) for c in CODE for o in c.outputs}
+    assert kinds <= {("display_data", None), ("execute_result", None)}
+    assert not any({"nbval-ignore-output", "nbval-skip"} & set(tags(c)) for c in CODE)
+
+
+def test_its_numbers_are_the_records(page):
+    """The stored page says what its cells say of today's records, to the letter."""
+    records = {}
+    for path in records_module.FOLDER.glob("*.json"):
+        if path.stem in NAMES:
+            records[path.stem] = json.loads(path.read_text())
+    shown, _ = page(**records)
+    assert (
+        re.sub(r"<svg.*?</svg>", "", shown, flags=re.S).split()
+        == re.sub(r"<svg.*?</svg>", "", stored(), flags=re.S).split()
+    )
+    for one in records.get("classroom", {}).get("lessons", []):
+        name = one["lesson"].replace("_", " ")
+        row = f"| {name} | {one['processor_seconds']:.0f} | {one['memory'] / 1e6:,.0f} |"
+        assert row in stored()
+    for name in ("parameters", "batch", "examples") if "cost" in records else ():
+        for line in records["cost"][name].values():
+            assert f"Slope {line['slope']:.2f} through all points" in stored()
+
+
+def test_no_measured_number_is_typed():
+    """Its Markdown holds no seconds, no share, no bytes: code makes such sentences.
+    And no number is bold: bold ones would not be compared."""
+    text = "\n".join(c.source for c in cells(PAGE) if c.cell_type == "markdown")
+    text = re.sub(r"(?s)```.*?```|\$[^$\n]*\$", "", text)
+    assert not re.search(
+        r"\d[\d.,]* ?(?:%|seconds?\b|s\b|ms\b|[GM]B\b|GFLOP|times)", text
+    )
+    assert not re.search(r"\*\*[\d.,]+", stored())
+
+
+def test_figures_have_alt_text_and_the_palette():
+    """Every figure says what is to be seen, and no colour is its own."""
+    for svg in re.findall(r"<svg[^>]*>", stored()):
+        assert len(re.search(r'aria-label="([^"]*)"', svg)[1]) >= 20
+    for cell in CODE:
+        ast.parse(cell.source)
+        assert not re.search(r"#[0-9a-fA-F]{6}\b", cell.source)
+
+
+def test_the_page_is_in_the_book_and_is_stored():
+    """In the contents, and in what the storing tool stores."""
+    from tools import store
+
+    assert "file: book/cost" in (ROOT / "_toc.yml").read_text()
+    assert ROOT / "book" / "cost.ipynb" in store.notebooks()
+    first = nbformat.read(ROOT / "lessons/01_images_as_tensors.ipynb", as_version=4)
+    setup = next(c.source for c in first.cells if c.cell_type == "code")
+    assert CODE[0].source == setup, "the set-up cell is one text everywhere"

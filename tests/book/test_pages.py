@@ -1,0 +1,399 @@
+"""The built book in a browser: what a reader meets on every page, on disk and on a phone.
+
+Builds nothing: `make book` does. Skipped where the book or Chromium is missing, unless
+LESSONS_REQUIRE_BROWSER=1 says that they must be there.
+"""
+
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+PAGES = [TOC["root"], *CHAPTERS]
+LESSONS = [page for page in PAGES if page.startswith("lessons/")]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+# The theme logs each change of colours, the widget manager a note of its schema checker.
+KNOWN_MESSAGES = ("[PST]", "[SBT]", "strict mode: ")
+REASONS = """box => {
+    const all = '[aria-live=polite] :is(.nn-right, .nn-wrong)';
+    const reasons = [...box.querySelectorAll(all)];
+    return reasons.filter(e => e.checkVisibility()).map(e => e.innerText);
+}"""
+# Of all quizzes at once: the reasons that clicks on one choice after the other bring. A
+# new reason is there for some frames before the next click: their messages go by frames.
+BY_CLICKS = f"""async boxes => {{
+    const told = boxes.map(() => []);
+    const radios = boxes.map(box => [...box.querySelectorAll('input[type=radio]')]);
+    for (let n = 0; n < Math.max(...radios.map(all => all.length)); n++) {{
+        for (const all of radios) all[n]?.click();
+        const isNew = (box, i) => told[i].length > n || n >= radios[i].length
+            || ({REASONS})(box).some(reason => !told[i].includes(reason));
+        let framesLeft = 3;
+        for (let waited = 0; framesLeft > 0 && waited < 500; waited++) {{
+            await new Promise(requestAnimationFrame);
+            if (boxes.every(isNew)) framesLeft--;
+        }}
+        boxes.forEach((box, i) => {{
+            if (n < radios[i].length) told[i].push(...({REASONS})(box));
+        }});
+    }}
+    return told;
+}}"""
+SEARCH = ".search-button, .search-button-field, input[type=search]"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, or the reason why these tests cannot be run."""
+    missing = [page for page in PAGES if not (HTML / f"{page}.html").is_file()]
+    reason = ""
+    if missing:
+        reason = f"the book is not built ({missing[0]} is missing): run make book"
+    elif not CHROMIUM:
+        reason = "neither chromium nor google-chrome is on the path"
+    if reason and os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        started = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def host():
+    """The book on localhost: its address."""
+
+    class Silent(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=HTML))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page; a word in the console, a failed or foreign request fails the test."""
+    contexts, complaints = [], []
+
+    def opened(url, viewport=DESK, theme="light", without=None):
+        context = browser.new_context(
+            viewport=viewport, color_scheme=theme, reduced_motion="reduce"
+        )
+        context.set_default_timeout(60_000)  # a busy machine is no fault of a page
+        contexts.append(context)
+        tab = context.new_page()
+        listen(tab, url.split("/")[2], complaints)
+        if without:  # a script that never comes
+            tab.route(f"**/{without}*", lambda route: route.fulfill(body=""))
+        tab.goto(url, wait_until="load")
+        wait_for_widgets(tab)
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not complaints, "\n".join(complaints)
+
+
+def listen(tab, own_host: str, complaints: list[str]) -> None:
+    """Collect whatever goes wrong on a page, or asks another host."""
+
+    def on_console(message):
+        if not message.text.startswith(KNOWN_MESSAGES):
+            complaints.append(f"console {message.type}: {message.text}")
+
+    def on_response(response):
+        if response.status >= 400:
+            complaints.append(f"{response.status}: {response.url}")
+
+    def on_request(request):
+        inside = request.url.startswith(("data:", "blob:"))
+        if not inside and request.url.split("/")[2] != own_host:
+            complaints.append(f"another host: {request.url}")
+
+    tab.on("console", on_console)
+    tab.on("response", on_response)
+    tab.on("request", on_request)
+    tab.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
+    tab.on("requestfailed", lambda r: complaints.append(f"failed: {r.url[:100]}"))
+
+
+def wait_for_widgets(tab) -> None:
+    """Wait until the widget manager has drawn all that the page has."""
+    views = tab.locator("script[type='application/vnd.jupyter.widget-view+json']")
+    tab.wait_for_function(
+        "n => document.querySelectorAll('.nn-stepper, .nn-quiz').length >= n",
+        arg=views.count(),
+    )
+
+
+def on_disk(page: str) -> str:
+    return (HTML / f"{page}.html").as_uri()
+
+
+# ---- every page: opened once, from disk, in the dark; on a phone, then on a desk ----
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(visit, page):
+    """No request elsewhere, silence in the console; then what the functions below say."""
+    tab = visit(on_disk(page), PHONE, "dark")
+    is_well_formed(tab)
+    fits_a_phone(tab)
+    if page in LESSONS:
+        tab.set_viewport_size(PHONE)
+        figures_are_reached(tab)
+    tab.set_viewport_size(DESK)
+    fits_a_desk(tab)
+    if page in LESSONS:
+        quizzes_answer(tab)
+
+
+@pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
+def test_page_over_http(visit, host, page):
+    """A server gives what the disk gives: nothing is missing, in silence. Here in the
+    light; and when the screen becomes dark, so does the page."""
+    tab = visit(f"{host}/{page}.html")
+    fits_a_desk(tab)
+    tab.set_viewport_size(PHONE)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for theme in ("light", "dark"):
+        tab.emulate_media(color_scheme=theme)
+        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
+
+
+def is_well_formed(tab) -> None:
+    """Unique ids, every formula set and no comma left alone, every picture described."""
+    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert not [i for i, times in Counter(ids).items() if times > 1]
+    assert tab.locator(".katex-error").count() == 0
+    stray = tab.evaluate("""[...document.querySelectorAll('span.math')]
+        .map(e => e.nextSibling?.data ?? '').filter(text => /^[,.;:!?)]/.test(text))""")
+    assert not stray, "a comma that may begin a line"
+    pictures = tab.locator("main :is(img, svg[role=img])").evaluate_all(
+        "all => all.map(e => e.getAttribute('alt') ?? e.getAttribute('aria-label') ?? '')"
+    )
+    assert not [
+        words
+        for words in pictures
+        if len(words) < 20 or re.search(r"[/\\]\w+\.\w", words)
+    ]
+    undescribed = "main :is(figure, .cell_output) svg:not([role=img]):not([role=img] *)"
+    assert tab.locator(undescribed).count() == 0
+
+
+def fits_a_phone(tab) -> None:
+    """Of a page opened in the dark: one search field, formulas that scrolling reaches, no
+    light slab; nothing too wide."""
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+    # An equation that is wider than its box begins inside it: scrolling reaches the rest.
+    cut = tab.evaluate("""[...document.querySelectorAll('div.math')].filter(box =>
+        box.querySelector('.katex-html').getBoundingClientRect().left
+        < box.getBoundingClientRect().left - 1).length""")
+    assert cut == 0
+    grounds = tab.evaluate("""[...document.querySelectorAll('.cell, .cell *')]
+        .filter(e => !e.closest('svg, input, .noUi-target'))
+        .map(e => getComputedStyle(e).backgroundColor)
+        .filter(c => c.startsWith('rgb('))
+        .filter(c => c.match(/\\d+/g).slice(0, 3).every(v => v > 120))""")
+    assert not grounds, "a light slab in the dark"
+    for width in (390, 320):
+        tab.set_viewport_size({"width": width, "height": 844})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def fits_a_desk(tab) -> None:
+    """One search field, one title, nothing too wide."""
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+    assert tab.locator("h1:visible").count() == 1
+    assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
+
+
+def figures_are_reached(tab) -> None:
+    """A figure is 600 px wide, or as wide as it was drawn; what is beyond the screen is
+    reached by swiping or by arrow keys, and neither makes the page too wide. The first
+    one that is too wide is scrolled by a key, the others are asked if they would be."""
+    narrow = tab.evaluate("""[...document.querySelectorAll('.nn-figure > svg')]
+        .filter(e => e.checkVisibility())
+        .filter(e => e.clientWidth < Math.min(600, e.getAttribute('width')) - 1)
+        .length""")
+    assert narrow == 0
+    boxes = tab.locator(".nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box")
+    stuck = boxes.evaluate_all("""boxes => boxes
+        .filter(e => e.scrollWidth > e.clientWidth)
+        .filter(e => {
+            e.focus({preventScroll: true});
+            return e.tabIndex !== 0 || e !== document.activeElement
+                || !/auto|scroll/.test(getComputedStyle(e).overflowX);
+        }).length""")
+    assert stuck == 0
+    for box in boxes.element_handles():
+        if box.evaluate("e => e.scrollWidth > e.clientWidth"):
+            box.focus()
+            tab.keyboard.press("ArrowRight")
+            tab.wait_for_function("e => e.scrollLeft > 0", arg=box)
+            break
+    steppers = tab.locator(".nn-stepper").all()
+    assert len(steppers) >= 1
+    for stepper in steppers:
+        steps(tab, stepper, by_keyboard=stepper is steppers[0])
+
+
+def steps(tab, stepper, by_keyboard: bool) -> None:
+    """The slider has a name and says its value; an arrow key shows another frame, which
+    stands where the last one stood. Without keyboard: the event of the key."""
+    slider = stepper.get_by_role("slider").element_handle()
+    assert slider.get_attribute("aria-label")
+    frames = stepper.locator("> .widget-box")
+    frame = stepper.locator("figure svg:visible")
+    value = slider.get_attribute("aria-valuetext")
+    seen = frame.get_attribute("aria-label")
+    assert value == stepper.locator(".widget-readout").inner_text()
+    before = frames.evaluate("e => { e.scrollLeft = 50; return e.scrollLeft; }")
+    if by_keyboard:
+        slider.focus()
+        tab.keyboard.press("ArrowRight")
+    else:
+        slider.dispatch_event("keydown", {"key": "ArrowRight"})
+    tab.wait_for_function(
+        """([box, slider, value, seen]) => {
+            const frames = [...box.querySelectorAll('figure svg')];
+            const frame = frames.find(e => e.checkVisibility());
+            return slider.ariaValueText !== value && frame.ariaLabel !== seen;
+        }""",
+        arg=[stepper.element_handle(), slider, value, seen],
+        polling=5,
+    )
+    assert frame.count() == 1
+    assert frames.evaluate("e => e.scrollLeft") >= before
+
+
+def quizzes_answer(tab) -> None:
+    """A named group of radio buttons; every choice is answered, by a reason of its own.
+    The first quiz is answered by keyboard, the others by clicks, all at once."""
+    quizzes = tab.locator(".nn-quiz")
+    assert quizzes.count() >= 2
+    questions = quizzes.get_by_role("radiogroup").evaluate_all(
+        """all => all.map(e => e.getAttribute('aria-labelledby'))
+            .map(id => document.getElementById(id).innerText)"""
+    )
+    assert len(questions) == quizzes.count() and min(map(len, questions)) > 10
+    apart = quizzes.evaluate_all("""boxes => boxes.map(box => new Set(
+        [...box.querySelectorAll('input[type=radio]')].map(e => e.name || e)).size)""")
+    assert set(apart) == {1}, "radio buttons without a common name are no group"
+    assert not quizzes.evaluate_all(f"boxes => boxes.flatMap({REASONS})"), (
+        "a reason, no choice"
+    )
+    told = [by_keyboard(tab, quizzes.first), *quizzes.evaluate_all(BY_CLICKS)[1:]]
+    for quiz, reasons in zip(quizzes.all(), told, strict=True):
+        assert len(reasons) == quiz.get_by_role("radio").count(), (
+            "two reasons at once, or none"
+        )
+        assert len({words.partition(". ")[2] for words in reasons}) == len(reasons)
+        assert sum(words.startswith("Right.") for words in reasons) == 1
+
+
+def by_keyboard(tab, quiz) -> list[str]:
+    """The reasons that a quiz gives when Space and arrow keys choose."""
+    box, told = quiz.element_handle(), []
+    choices = quiz.get_by_role("radio").element_handles()
+    choices[0].focus()
+    tab.keyboard.press("Space")
+    for choice in choices:
+        tab.wait_for_function(
+            f"""([box, choice, told]) => {{
+                const reason = ({REASONS})(box)[0];
+                return choice.checked && reason && !told.includes(reason);
+            }}""",
+            arg=[box, choice, told],
+        )
+        told += box.evaluate(REASONS)
+        tab.keyboard.press("ArrowDown")
+    return told
+
+
+def test_a_dark_screen_shows_no_light_page_first(visit):
+    """The colours are the dark ones without the theme's script, which comes after the
+    page; the widget manager does not add JupyterLab's colours: they redraw all."""
+    tab = visit(on_disk(LESSONS[0]), theme="dark", without="pydata-sphinx-theme.js")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60
+    added = "getComputedStyle(document.documentElement).getPropertyValue('--md-blue-500')"
+    assert tab.evaluate(added) == ""
+
+
+# ---- the menu on a phone, and the welcome page's map ----
+
+
+def test_phone_menu(visit):
+    """The menu opens, closes by its button and by Escape; a link leads to its page."""
+    tab = visit(on_disk(PAGES[0]), PHONE)
+    link = tab.locator(".bd-docs-nav a", has_text=re.compile("Glossary"))
+    menu = tab.locator(".primary-toggle:visible")
+    assert not link.is_visible()
+    for close in (
+        lambda: tab.locator(".nn-close").click(),
+        lambda: tab.keyboard.press("Escape"),
+    ):
+        menu.click()
+        assert link.is_visible()
+        close()
+        tab.wait_for_timeout(100)
+        assert not link.is_visible()
+    menu.click()
+    link.click()
+    tab.wait_for_url("**/glossary.html")
+
+
+def test_search_from_disk(visit):
+    """A word that a lesson explains is found, without a server and in silence."""
+    tab = visit(on_disk("search") + "?q=softmax")
+    tab.locator("#search-results li a", has_text="Glossary").first.wait_for()
+    assert tab.locator(f":is({SEARCH}):visible").count() == 1
+
+
+def test_headings_menu_on_a_phone(visit):
+    """The list of headings opens, and choosing one closes it and goes there."""
+    tab = visit(on_disk(PAGES[1]), PHONE)
+    tab.locator(".secondary-toggle:visible").click()
+    link = tab.locator("dialog[open] a.nav-link").last
+    target = link.get_attribute("href")
+    link.click()
+    tab.wait_for_timeout(200)
+    assert tab.locator("dialog[open]").count() == 0
+    assert tab.url.endswith(target)
+
+
+def test_welcome_lists_the_lessons_that_there_are():
+    """The table on the welcome page names the lessons of the book and their minutes."""
+    rows = re.findall(
+        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \|",
+        (ROOT / "book/index.md").read_text(),
+    )
+    minutes = {}
+    for lesson in LESSONS:
+        text = (ROOT / f"{lesson}.ipynb").read_text()
+        minutes[lesson] = re.search(r"\*\*Time\.\*\* (\d+) minutes", text)[1]
+    assert dict(rows) == minutes

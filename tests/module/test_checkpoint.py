@@ -1,0 +1,337 @@
+"""Checkpoints: whole or not at all, every byte checked, resumed to the same numbers."""
+
+import errno
+import math
+import os
+import random
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from lessons_src import train
+from lessons_src.data import Split
+from lessons_src.models import RandomShift
+from lessons_src.scale import checkpoint
+from lessons_src.scale.checkpoint import CheckpointError, fit_with_checkpoint
+
+
+@pytest.fixture
+def split():
+    images = torch.randn(130, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Split(images, images.flatten(1)[:, :3].argmax(1))
+
+
+def made(seed=0):
+    """A model with all that has a state: batch norm, dropout, augmentation; Adam; a
+    schedule."""
+    train.seed_everything(seed)
+    model = nn.Sequential(
+        RandomShift(1),
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(144, 3),
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    rate = partial(train.warmup_decay, steps=4 * 9)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    return model, optimizer, scheduler, torch.Generator().manual_seed(0)
+
+
+def fitted(split, epochs, path=None, seed=0, **options):
+    """History and model of a training, by `fit_with_checkpoint` where there is a path."""
+    model, optimizer, scheduler, generator = made(seed)
+    options = {
+        "batch_size": 16,
+        "test": split[:40],
+        "scheduler": scheduler,
+        "generator": generator,
+        "progress": False,
+    } | options
+    optimizer = options.pop("optimizer", optimizer)
+    if path is None:
+        return train.fit(model, split, epochs, optimizer, **options), model
+    return fit_with_checkpoint(path, model, split, epochs, optimizer, **options), model
+
+
+def equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+STATE = {
+    "weights": torch.arange(6.0).view(2, 3),
+    "epoch": 3,
+    "name": "a",
+    "none": None,
+    "lists": [1.5, {"k": torch.ones(2, dtype=torch.int64)}],
+}
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    """Tensors, numbers, strings, None and their lists and dicts, into a folder that is
+    made."""
+    path = tmp_path / "new" / "folder" / "a.pt"
+    checkpoint.save(path, STATE)
+    got = checkpoint.load(path)
+    assert torch.equal(got["weights"], STATE["weights"]) and got["lists"][0] == 1.5
+    assert (got["epoch"], got["name"], got["none"]) == (3, "a", None)
+    assert os.listdir(path.parent) == ["a.pt"]
+    assert torch.load(path, weights_only=True)["epoch"] == 3  # no format of our own
+
+
+def test_a_flipped_byte_is_never_loaded_in_silence(tmp_path):
+    """Any byte of the file: an error that says so, or the numbers are still the right
+    ones."""
+    path = tmp_path / "a.pt"
+    weights = torch.randn(2000, generator=torch.Generator().manual_seed(1))
+    checkpoint.save(path, {"weights": weights})
+    whole, refused = path.read_bytes(), 0
+    draw = random.Random(0)
+    for place in sorted(draw.sample(range(len(whole)), 300)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            assert torch.equal(checkpoint.load(path)["weights"], weights), place
+        except CheckpointError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 200
+    path.write_bytes(whole)
+    # Plain torch.load takes a flipped byte among the numbers: the reason for our check.
+    middle = whole.index(weights.numpy().tobytes()) + 4000
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 64]) + whole[middle + 1 :])
+    assert not torch.equal(torch.load(path, weights_only=True)["weights"], weights)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no zip at all", b"PK\x03\x04 and then nothing"]
+)
+def test_a_file_that_is_none(tmp_path, content):
+    """Empty, foreign, cut short: named, with what to do."""
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pt is damaged .* Delete it"):
+        checkpoint.load(path)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        checkpoint.load(tmp_path / "b.pt")
+
+
+def test_a_checkpoint_cut_short_is_refused(tmp_path):
+    """A copy that broke off at any length."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, STATE)
+    whole = path.read_bytes()
+    for length in range(0, len(whole) - 1, 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/lessons-evil-was-run",)
+
+
+def test_a_file_with_code_is_not_run(tmp_path):
+    """A pickled call is refused; nothing of it happens."""
+    path = tmp_path / "a.pt"
+    torch.save({"weights": Evil()}, path)
+    with pytest.raises(CheckpointError, match="more than numbers"):
+        checkpoint.load(path)
+    assert not os.path.exists("/tmp/lessons-evil-was-run")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    """The write breaks off in the middle: the checkpoint before it can still be read."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"epoch": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left.*before it is unharmed"):
+        checkpoint.save(path, {"epoch": 2})
+    monkeypatch.undo()
+    assert checkpoint.load(path) == {"epoch": 1} and os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_a_disk_that_is_really_full():
+    """/dev/full: every write fails there, inside torch.save."""
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    with (
+        pytest.raises((OSError, RuntimeError)),
+        open("/dev/full", "wb", buffering=0) as file,
+    ):
+        torch.save({"weights": torch.zeros(100_000)}, file)
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    """A folder under a regular file, which not even root can make."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"could not write .*nothing was written"):
+        checkpoint.save(tmp_path / "file" / "a.pt", STATE)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(step):
+    """Raise in this step of training, as Ctrl-C or a power cut would."""
+    count = iter(range(1, step + 1))
+
+    def counted(*args):
+        if next(count) == step:
+            raise Interrupted
+
+    return register_optimizer_step_pre_hook(counted)
+
+
+def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path, split):
+    """Ended in the middle of epoch 3 and started again: the same history, weights,
+    buffers."""
+    whole, model = fitted(split, 4)
+    path = tmp_path / "a.pt"
+    hook = interrupt(2 * 9 + 5)
+    with pytest.raises(Interrupted):
+        fitted(split, 4, path)
+    hook.remove()
+    assert len(checkpoint.load(path)["history"]["loss"]) == 2
+    resumed, again = fitted(split, 4, path, seed=99)  # other start values must not matter
+    resumed.seconds, whole.seconds = [], []
+    assert resumed == whole and equal(again.state_dict(), model.state_dict())
+
+
+@pytest.mark.parametrize("part", ["order", "random", "optimizer", "scheduler", "model"])
+def test_each_part_of_the_state_is_needed(tmp_path, split, part):
+    """Take one part out of what is put back: the numbers come out differently."""
+    whole, _ = fitted(split, 4)
+    path = tmp_path / "a.pt"
+    fitted(split, 2, path)
+    state = checkpoint.load(path)
+    fresh = dict(zip(("model", "optimizer", "scheduler"), made(7), strict=False))
+    other = torch.Generator().manual_seed(5).get_state()
+    if part in fresh:
+        state["parts"][part] = fresh[part].state_dict()
+    elif part == "order":
+        state["order"] = other
+    else:
+        state["random"][0]["cpu"] = other
+    checkpoint.save(path, state)
+    resumed, _ = fitted(split, 4, path)
+    assert resumed.loss[:2] == whole.loss[:2] and resumed.loss[2:] != whole.loss[2:]
+
+
+def test_a_training_that_is_done_is_not_done_again(tmp_path, split):
+    """All epochs kept: it returns at once, with the trained weights."""
+    path = tmp_path / "a.pt"
+    whole, model = fitted(split, 2, path)
+    again, other = fitted(split, 2, path, seed=3)
+    assert again == whole and equal(other.state_dict(), model.state_dict())
+
+
+OTHERS = {
+    "batch size": {"batch_size": 17},
+    "shuffling": {"generator": torch.Generator().manual_seed(1)},
+    "schedule": {"scheduler": None},
+    "loss": {"loss_fn": partial(torch.nn.functional.cross_entropy, label_smoothing=0.1)},
+    "data": {"split": 1},
+    "optimizer": {"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)},
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, split, what):
+    """Whoever calls: what differs is named, and model, optimizer and file stay
+    untouched."""
+    path, options = tmp_path / "a.pt", dict(OTHERS[what])
+    fitted(split, 1, path)
+    before = path.read_bytes()
+    if options.pop("split", None):  # as many examples, one of another class
+        labels = split.labels.clone()
+        labels[0] = (labels[0] + 1) % 3
+        split = Split(split.images, labels)
+    with pytest.raises(
+        CheckpointError, match=f"another training: its {what} is .*Delete"
+    ):
+        fitted(split, 2, path, **options)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "setting", [{"lr": 9.0}, {"weight_decay": 0.5}, {"betas": (0.5, 0.9)}]
+)
+def test_another_rate_is_another_training(tmp_path, split, setting):
+    """The rate of the file was once taken in silence."""
+    path = tmp_path / "a.pt"
+    fitted(split, 1, path, scheduler=None)
+    other = torch.optim.AdamW(made()[0].parameters(), **{"lr": 0.01} | setting)
+    with pytest.raises(CheckpointError, match="its optimizer is"):
+        fitted(split, 2, path, scheduler=None, optimizer=other)
+
+
+def test_another_length_of_the_schedule_is_another_training(tmp_path, split):
+    """A rate that reaches zero with the last epoch belongs to its number of epochs."""
+    path = tmp_path / "a.pt"
+    fitted(split, 1, path)
+    model, optimizer, _, generator = made()
+    longer = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(train.warmup_decay, steps=999)
+    )
+    with pytest.raises(CheckpointError, match="its schedule is"):
+        fitted(split, 2, path, scheduler=longer)
+
+
+def test_a_refusal_changes_nothing(tmp_path, split):
+    """More epochs than asked for, another network, a file of something else: the model
+    that was given keeps its weights, and the file its bytes."""
+    path = tmp_path / "a.pt"
+    fitted(split, 3, path)
+    before = path.read_bytes()
+    model, optimizer, scheduler, generator = made(5)
+    weights = {name: x.clone() for name, x in model.state_dict().items()}
+    options = {"batch_size": 16, "scheduler": scheduler, "generator": generator}
+    with pytest.raises(CheckpointError, match="holds 3 epochs, more than the 1 that are"):
+        fit_with_checkpoint(path, model, split, 1, optimizer, **options)
+    small = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    with pytest.raises(CheckpointError, match="its network is"):
+        fit_with_checkpoint(path, small, split, 4, optimizer, **options)
+    with pytest.raises(CheckpointError, match="its about is"):
+        fit_with_checkpoint(
+            path, model, split, 4, optimizer, about={"about": 1}, **options
+        )
+    assert equal(model.state_dict(), weights) and path.read_bytes() == before
+    checkpoint.save(path, model.state_dict())
+    with pytest.raises(CheckpointError, match="no checkpoint of a training"):
+        fit_with_checkpoint(path, model, split, 4, optimizer, **options)
+
+
+def test_a_loss_that_diverges_keeps_the_epochs_before(tmp_path, split):
+    """TrainingError passes through; the file still holds the last whole epoch."""
+    path = tmp_path / "a.pt"
+    fitted(split, 1, path)
+    state = checkpoint.load(path)
+    state["parts"]["model"]["6.weight"][0, 0] = math.inf
+    checkpoint.save(path, state)
+    with pytest.raises(train.TrainingError):
+        fitted(split, 2, path)
+    assert len(checkpoint.load(path)["history"]["loss"]) == 1
+
+
+def test_progress_is_a_line_an_epoch(tmp_path, split, capsys):
+    """Counted over the whole training, also where it is resumed."""
+    path = tmp_path / "a.pt"
+    fitted(split, 1, path, progress=True)
+    fitted(split, 3, path, progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:9] for line in lines] == ["epoch 1/1", "epoch 2/3", "epoch 3/3"]

@@ -1,0 +1,206 @@
+"""lessons_src.exercises: a checker finds what is wrong, says it on a small input,
+never raises."""
+
+import sys
+
+import pytest
+import torch
+
+from lessons_src import exercises
+from lessons_src.exercises import Draw, Exercise, difference, exercise, value_and_gradient
+
+
+@exercise(
+    inputs=lambda draw: (draw.normal(draw.size, 3), draw.uniform(1, 2)),
+    cases={"Zero stays zero.": (torch.zeros(2, 2).double(), 1.0)},
+    mistakes={
+        "Multiply, do not add.": lambda x, factor: x + factor,
+        "By the factor itself, not by its square.": lambda x, factor: factor**2 * x,
+    },
+    hint="It is one product.",
+)
+def scaled(x, factor):
+    """x times a factor."""
+    return factor * x
+
+
+def message(answer, checker=scaled, seed=0):
+    return checker.verdict(answer, seed)[1]
+
+
+def test_a_right_answer_passes_and_is_counted(capsys, monkeypatch):
+    """One line, and the tally; a call returns nothing, so a cell shows nothing more."""
+    monkeypatch.setattr(exercises, "passed", {})
+    assert scaled(lambda x, factor: factor * x) is None
+    exercises.summary()
+    assert capsys.readouterr().out == (
+        "✓ scaled: 31 of 31 checks passed\n1 of 1 exercises solved\n"
+    )
+    scaled(lambda x, factor: x)
+    exercises.summary()
+    assert capsys.readouterr().out.endswith("0 of 1 exercises solved\n")
+
+
+def test_the_smallest_input_and_the_mistakes_own_hint():
+    """The first failure is a small one, and the hint is that of the mistake that was
+    made."""
+    told = message(lambda x, factor: factor * factor * x)
+    assert told.startswith("✗ scaled: 0 of 31 checks passed, then, for x = [[")
+    assert "expected" in told and told.endswith(
+        "By the factor itself, not by its square."
+    )
+    assert message(lambda x, factor: x + factor).endswith("Multiply, do not add.")
+    assert message(lambda x, factor: -x).endswith("It is one product.")
+
+
+def test_a_mistake_that_is_right_here_gives_no_hint():
+    """An answer that is refused for changing its input is not told of a mistake that would have
+    been right on that input."""
+
+    @exercise(
+        inputs=lambda draw: (draw.normal(draw.size),),
+        mistakes={"In long vectors too.": lambda x: 2 * x if len(x) < 3 else x},
+        hint="Make a new vector.",
+    )
+    def doubled(x):
+        return 2 * x
+
+    told = message(lambda x: x.mul_(2), doubled)
+    assert "changed its input" in told and told.endswith("Make a new vector.")
+
+
+def test_a_hint_of_a_case_is_for_that_case():
+    """An answer that is wrong on a named case alone hears why that case was tried."""
+    told = message(lambda x, factor: factor * x if x.any() else x + 1)
+    assert told.endswith("Zero stays zero.") and "5 of 31" in told
+
+
+def test_nothing_returned_later_is_no_stub():
+    """A forgotten return in one branch is a mistake, not an exercise that was never
+    begun."""
+    told = message(lambda x, factor: factor * x if len(x) < 3 else None)
+    assert "is a return missing?" in told and told.startswith("✗")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda x, factor: sys.exit(1), "raised SystemExit: 1"),
+        (lambda x, factor: 1 / 0, "raised ZeroDivisionError"),
+        (lambda x: x, "raised TypeError"),
+        (lambda x, factor: "text", "received 'text'"),
+        (lambda x, factor: (factor * x).int(), "expected the dtype torch.float64"),
+        (lambda x, factor: (factor * x)[0], "expected the shape (1, 3), received (3,)"),
+        (3, "expected a function, received 3"),
+    ],
+)
+def test_whatever_an_answer_does_is_said(wrong, told):
+    """Never raised: SystemExit neither."""
+    assert told in message(wrong)
+
+
+def test_an_answer_that_changes_its_input_is_told():
+    """In lists and dicts too, and the message shows the input as it was."""
+
+    @exercise(inputs=lambda draw: ([float(k) for k in range(1, 1 + draw.size)],))
+    def total(values):
+        return sum(values)
+
+    def emptied(values):
+        answer = 0.0
+        while values:
+            answer += values.pop()
+        return answer
+
+    told = message(emptied, total)
+    assert "changed its input" in told and "values = [1]" in told
+    assert message(lambda x, factor: x.mul_(factor)).count("changed its input") == 1
+
+
+def test_what_cannot_be_seen_in_the_value():
+    """`value_and_gradient` tells an answer under no_grad, and one with another
+    gradient."""
+    squares = Exercise(
+        lambda x: x**2, lambda draw: (draw.normal(draw.size),), observe=value_and_gradient
+    )
+    assert squares.verdict(lambda x: x * x, 0)[0]
+    assert "no gradient can flow" in message(lambda x: (x * x).detach(), squares)
+    assert "value 2" in message(lambda x: x * x.detach(), squares)
+
+
+def test_drawn_inputs_grow_and_differ():
+    """Small ones first; another seed, other inputs."""
+    sizes = [len(inputs[0]) for hint, inputs in scaled.drawn(0) if not hint]
+    assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-1] == 6
+    assert difference(scaled.drawn(0)[0], scaled.drawn(1)[0], 0)
+    draw = Draw(0)
+    assert {draw.integer(1, 3) for _ in range(50)} == {1, 2, 3}
+    assert {draw.choice("a", "b") for _ in range(50)} == {"a", "b"}
+    assert draw.labels(100, 4).unique().tolist() == [0, 1, 2, 3]
+    assert draw.bytes(2, 3).dtype == torch.uint8
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "told"),
+    [
+        ((1, 2), (1, 2, 3), "expected 3 values"),
+        ((1, 2.5), (1, 2), "value 2: expected 2, received 2.5"),
+        ({"a": 1}, {"b": 1}, "a dict with the keys ['b']"),
+        ({"a": 1}, {"a": 2}, "value 1"),
+        ("yes", "no", "expected 'no', received 'yes'"),
+        (1, True, "expected True, received 1"),
+        (1.00002, 1.0, "expected 1, received 1.00002"),
+        (float("nan"), 1.0, "received nan"),
+        (torch.tensor([1.0 + 1e-7]), torch.tensor([1.0]).double(), ""),
+        (float("nan"), float("nan"), ""),
+    ],
+)
+def test_differences_are_told(got, expected, told):
+    """Shapes, dtypes, keys, values; nan equals nan."""
+    found = difference(got, expected, 1e-5)
+    assert told in found if told else found == ""
+
+
+def test_two_that_read_the_same_tell_their_gap():
+    """Never "expected 1, received 1"."""
+    assert "differs from what is expected by up to 4.8e-07" in difference(
+        1 + 5e-7, 1.0, 1e-8
+    )
+
+
+def test_arguments_are_told_by_their_names():
+    """Those of the solution, or those given where `observe` makes the arguments
+    itself."""
+    assert "for x = [[" in message(lambda x, factor: x)
+    doubled = Exercise(
+        lambda f: 2 * f(),
+        cases={"": (3,)},
+        observe=lambda answer, x: answer(lambda: x),
+        names=("what f returns",),
+    )
+    assert "for what f returns = 3:" in message(lambda f: f(), doubled)
+
+
+def test_a_dict_is_shown_by_its_entries():
+    """Its tensors as those of a list: numbers, or the shape."""
+    shown = exercises.show({"w": torch.zeros(2), "random": torch.zeros(99)})
+    assert shown == "{'w': [0.0, 0.0], 'random': a tensor (99,) torch.float32}"
+
+
+def test_what_an_exercise_builds_on_is_handed_to_observe(capsys):
+    """A class of the page, given to the call, is the last argument of `observe`."""
+
+    class Metres(float):
+        pass
+
+    @exercise(
+        inputs=lambda draw: (draw.uniform(),),
+        observe=lambda answer, x, unit: isinstance(answer(unit(x)), unit),
+    )
+    def same_unit(x):
+        return x
+
+    same_unit(lambda x: x, Metres)
+    assert capsys.readouterr().out.startswith("✓ same_unit: 30 of 30")
+    same_unit(lambda x: float(x), Metres)
+    assert capsys.readouterr().out.startswith("✗ same_unit: 0 of 30")

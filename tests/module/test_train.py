@@ -1,0 +1,282 @@
+"""lessons_src.train: the loop and the evaluation, against torch and against planted
+faults."""
+
+import ast
+import inspect
+import math
+import textwrap
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lesson_source import cells
+from torch import nn
+
+from lessons_src import train
+from lessons_src.data import Split
+
+
+@pytest.fixture
+def split():
+    """210 separable examples of 3 classes; 210 is no multiple of 64: the last batch is
+    short."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(210) % 3
+    centres = torch.tensor([[2.0, 0], [-2, 0], [0, 3]])
+    return Split(centres[labels] + torch.randn(210, 2, generator=generator), labels)
+
+
+def linear(seed=0):
+    train.seed_everything(seed)
+    return nn.Linear(2, 3)
+
+
+def shuffler(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def fitted(split, epochs=3, seed=0, **options):
+    """A model trained with a generator of this seed (None: the order of the split)."""
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    generator = None if seed is None else shuffler(seed)
+    options |= {"generator": generator, "progress": False}
+    return model, train.fit(model, split, epochs, optimizer, **options)
+
+
+def test_fit_equals_a_loop_written_out(split):
+    """Same batches, same updates: the weights equal those of the plainest PyTorch
+    loop, so a missing zero_grad, a missing step or a step too many is caught."""
+    fit_model, history = fitted(split)
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(3):
+        total = 0.0
+        for index in torch.randperm(210, generator=generator).split(64):
+            for parameter in model.parameters():
+                parameter.grad = None
+            loss = F.cross_entropy(model(split.images[index]), split.labels[index])
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+        losses.append(total / 210)
+    for ours, theirs in zip(fit_model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert history.loss == pytest.approx(losses, rel=1e-6)
+
+
+def test_fit_is_deterministic_and_does_not_touch_the_global_generator(split):
+    """Twice the same weights, whatever else draws random numbers before."""
+    first, _ = fitted(split)
+    torch.rand(99)
+    state = torch.get_rng_state()
+    model = linear()
+    torch.set_rng_state(state)
+    train.fit(
+        model,
+        split,
+        3,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        generator=shuffler(),
+        progress=False,
+    )
+    assert torch.equal(first.weight, model.weight)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_generator_gives_the_order(split):
+    """Another seed gives other weights, no generator the order of the split."""
+    weights = [fitted(split, seed=seed)[0].weight for seed in (0, 1, None)]
+    assert not torch.equal(weights[0], weights[1])
+    in_order = linear()
+    optimizer = torch.optim.SGD(in_order.parameters(), lr=0.1)
+    for index in torch.arange(210).split(64) * 3:
+        optimizer.zero_grad()
+        F.cross_entropy(in_order(split.images[index]), split.labels[index]).backward()
+        optimizer.step()
+    assert torch.equal(weights[2], in_order.weight)
+
+
+class Stateful(nn.Module):
+    """A network with all that has a state while it trains: batch norm and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        layers = [nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 3)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_four_calls_of_one_epoch_equal_one_call_of_four(split):
+    """To the last bit: all that the next epoch depends on is in what the caller holds."""
+    results = []
+    for epochs in ([4], [1, 1, 1, 1]):
+        model, generator, history = Stateful(), shuffler(), train.History()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        rate = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda t: train.warmup_decay(t, 16)
+        )
+        for n in epochs:
+            options = {"scheduler": rate, "test": split[:50], "generator": generator}
+            history.extend(
+                train.fit(model, split, n, optimizer, progress=False, **options)
+            )
+        history.seconds.clear()
+        results.append((history, model.state_dict()))
+    (one, weights), (four, others) = results
+    assert one == four and len(four.test_accuracy) == 4
+    assert all(map(torch.equal, weights.values(), others.values()))
+
+
+def test_history_holds_an_entry_an_epoch(split):
+    """Loss falls, accuracy rises, seconds are positive, the test columns only where
+    asked for."""
+    _, history = fitted(split, test=split)
+    assert all(len(v) == 3 for v in vars(history).values())
+    assert history.loss[-1] < history.loss[0] and history.test_accuracy[-1] > 0.8
+    assert min(history.seconds) > 0
+    assert fitted(split)[1].test_loss == []
+
+
+def test_scheduler_is_stepped_after_every_batch(split):
+    """12 batches in 3 epochs: 12 steps."""
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    train.fit(model, split, 3, optimizer, scheduler=scheduler, progress=False)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5**12)
+
+
+def test_fit_stops_on_a_loss_that_is_not_finite(split):
+    """The message names epoch, batch, learning rate, and what to try."""
+    broken = Split(split.images.clone(), split.labels)
+    broken.images[130] = math.inf
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    message = r"loss is (nan|inf) in epoch 1, batch 3, at learning rate 0.25.*smaller"
+    with pytest.raises(train.TrainingError, match=message):
+        train.fit(model, broken, 1, optimizer, progress=False)
+
+
+def test_fit_trains_in_training_mode_and_evaluates_in_evaluation_mode(split):
+    """Dropout and batch norm see the right mode, also after an evaluation in between."""
+    modes = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            modes.append(self.training)
+            return super().forward(x)
+
+    model = Spy(2, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train.fit(model.eval(), split, 2, optimizer, test=split, progress=False)
+    assert modes == [True] * 4 + [False] + [True] * 4 + [False]
+
+
+def test_evaluate_covers_the_split_and_weighs_the_short_batch(split):
+    """Equal to one pass over everything at once, at any batch size; the mean of batch
+    means would differ."""
+    model = linear()
+    logits = model(split.images)
+    loss = F.cross_entropy(logits, split.labels).item()
+    share = (logits.argmax(1) == split.labels).double().mean().item()
+    for batch_size in (1, 64, 209, 210, 1000):
+        assert train.evaluate(model, split, batch_size=batch_size) == pytest.approx(
+            (loss, share)
+        )
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluate_restores_the_mode(split, mode):
+    """Also where the model raises in the middle."""
+    model = linear().train(mode)
+    train.evaluate(model, split)
+    assert model.training is mode
+    wrong = Split(torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(RuntimeError):
+        train.evaluate(model, wrong)
+    assert model.training is mode
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_accuracy_refuses_a_column_of_labels():
+    """(B, 1) labels would broadcast to (B, B): named, not counted."""
+    logits = torch.eye(3)
+    assert train.accuracy(logits, torch.tensor([0, 1, 0])) == pytest.approx(2 / 3)
+    with pytest.raises(
+        ValueError, match=r"labels \(B,\) int64.*received.*\(3, 1\) torch.int64"
+    ):
+        train.accuracy(logits, torch.tensor([[0], [1], [2]]))
+    with pytest.raises(ValueError, match=r"\(3,\) torch.float32"):
+        train.accuracy(logits, torch.tensor([0.0, 1, 2]))
+    with pytest.raises(ValueError, match=r"logits \(3,\)"):
+        train.accuracy(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
+
+
+def test_fit_refuses_raw_pixels_and_empty_splits(split):
+    """uint8 images have to be scaled first: the message says by what."""
+    raw = Split(
+        torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+    )
+    for function in (lambda s: train.evaluate(linear(), s), lambda s: fitted(s)):
+        with pytest.raises(ValueError, match=r"\(4, 1, 2, 2\) torch.uint8: call .scaled"):
+            function(raw)
+        with pytest.raises(ValueError, match="at least one example"):
+            function(split[:0])
+        with pytest.raises(
+            ValueError, match="expected a lessons_src.data.Split, received Tensor"
+        ):
+            function(split.images)
+
+
+@pytest.mark.parametrize("wrong", [0, -3, 2.5, "64"])
+def test_batch_size_is_checked(wrong):
+    """A positive int, or a ValueError that shows what was given."""
+    with pytest.raises(ValueError, match="positive int, received"):
+        train.batches(10, wrong)
+
+
+def test_batches_cover_every_index_once():
+    """With and without shuffling; the last batch is short."""
+    for generator in (None, torch.Generator().manual_seed(0)):
+        parts = train.batches(10, 4, generator)
+        assert [len(p) for p in parts] == [4, 4, 2]
+        assert sorted(torch.cat(list(parts)).tolist()) == list(range(10))
+
+
+def test_progress_is_a_line_an_epoch(split, capsys):
+    """Lines that nbval's sanitising masks: `epoch 1/1 ...`."""
+    model = linear()
+    train.fit(model, split, 1, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert capsys.readouterr().out.startswith("epoch 1/1  loss ")
+
+
+def statements(function) -> list[str]:
+    """The statements of the innermost loop of a training loop, as code."""
+    epochs = next(node for node in ast.walk(function) if isinstance(node, ast.For))
+    loop = next(node for node in epochs.body if isinstance(node, ast.For))
+    return [ast.unparse(node) for node in loop.body]
+
+
+def test_fit_is_the_loop_of_the_lesson_letter_for_letter():
+    """What the lesson on multilayer perceptrons writes for one batch is what `fit`
+    does; `fit` adds the check of the loss and the scheduler, and the loss function can
+    be another."""
+    (cell,) = (
+        c for c in cells("05_multilayer_perceptrons") if "def train_by_hand" in c.source
+    )
+    by_hand = statements(ast.parse(cell.source))
+    by_fit = statements(ast.parse(textwrap.dedent(inspect.getsource(train.fit))))
+    added = [line for line in by_fit if line.startswith(("if not loss.", "if scheduler"))]
+    same = [line.replace("loss_fn(", "F.cross_entropy(") for line in by_fit]
+    assert len(added) == 2 and by_hand == [line for line in same if line not in added]
+
+
+def test_environment_says_on_what_a_lesson_ran():
+    """One line that the sanitising file masks."""
+    assert train.environment().startswith(f"PyTorch {torch.__version__}, Python 3")

@@ -1,0 +1,103 @@
+"""A checkout tests itself: its own module and its own data, whatever else is
+installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from lesson_source import LESSONS, ROOT, cells
+
+from lessons_src import data
+
+SHOW_MODULE = "import lessons_src\nprint(lessons_src.NAME)"
+DATA = "def load(name):\n    return load\n\nload.standin = False\n"
+TEST_MODULE = f"""
+import subprocess, sys
+import lessons_src
+
+def test_this_process():
+    assert lessons_src.NAME == "ours"
+
+def test_a_process_started_elsewhere(tmp_path):
+    command = [sys.executable, "-c", {SHOW_MODULE!r}]
+    assert subprocess.check_output(command, cwd=tmp_path, text=True).strip() == "ours"
+"""
+
+
+def write_module(folder, name):
+    """A stand-in for the course's module: it says whose it is, and has real data."""
+    package = folder / "lessons_src"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"NAME = {name!r}")
+    (package / "data.py").write_text(DATA)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A small copy of the course: its settings, a module, one test file and one
+    lesson."""
+    folder = tmp_path / "checkout"
+    write_module(folder, "ours")
+    for name in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "tests/test_module.py").write_text(TEST_MODULE)
+    (folder / "lessons").mkdir()
+    output = nbformat.v4.new_output("stream", name="stdout", text="ours\n")
+    cell = nbformat.v4.new_code_cell(SHOW_MODULE, outputs=[output], execution_count=1)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "lessons/a.ipynb")
+    return folder
+
+
+@pytest.mark.parametrize("way", ["on PYTHONPATH", "in a .pth file"])
+def test_another_copy_of_the_module_is_never_used(checkout, tmp_path, monkeypatch, way):
+    """A test, a process that it starts and a lesson's kernel: all see the checkout's
+    own."""
+    other = tmp_path / "other"
+    write_module(other, "theirs")
+    if way == "in a .pth file":
+        (tmp_path / "site").mkdir()
+        (tmp_path / "site/editable.pth").write_text(str(other))
+        start = f"import site\nsite.addsitedir({str(tmp_path / 'site')!r})"
+        (tmp_path / "start").mkdir()
+        (tmp_path / "start/sitecustomize.py").write_text(start)
+        other = tmp_path / "start"
+    monkeypatch.setenv("PYTHONPATH", str(other))
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
+    run = subprocess.run(
+        [*command, "tests", "lessons"], cwd=checkout, capture_output=True, text=True
+    )
+    assert "3 passed" in run.stdout, run.stdout
+    assert f"lessons_src: {checkout / 'lessons_src'}" in run.stdout
+
+
+def test_the_data_are_the_checkouts_own(monkeypatch, tmp_path):
+    """Without LESSONS_DATA, wherever the process was started."""
+    monkeypatch.delenv("LESSONS_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert data._default_root() == ROOT / "data"
+
+
+def test_the_module_beside_a_notebook_is_all_that_it_needs(tmp_path):
+    """In an empty folder, without this checkout: what the pages with records import,
+    and every record. (All pages in one process: starting one costs seconds.)"""
+    shutil.copytree(ROOT / "lessons_src", tmp_path / "lessons_src")
+    sources = [cell.source for page in LESSONS for cell in cells(page.stem)]
+    imports = [source for source in sources if "from lessons_src.records" in source]
+    code = f"""
+import sys
+sys.modules["benchmarks"] = None
+for source in {imports!r}:
+    exec(source)
+import lessons_src, lessons_src.records
+assert lessons_src.__file__.startswith({str(tmp_path)!r})
+names = [path.stem for path in lessons_src.records.FOLDER.glob("*.json")]
+assert len(names) > 20 and all(lessons_src.records.recorded(name) for name in names)
+"""
+    assert len(imports) >= 5
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    run = [sys.executable, "-c", code]
+    subprocess.run(run, cwd=tmp_path, env=environment, check=True)

@@ -1,0 +1,155 @@
+"""The repository as a whole: two commands, exact pins, what is installed."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import requires
+
+import pytest
+from lesson_source import LESSONS, ROOT
+
+MODULES = sorted((ROOT / "lessons_src").rglob("*.py"))
+NAME = r"[\w.-]+"
+
+
+def pins(file: str) -> dict[str, str]:
+    """name -> version of every pin in a compiled list, which holds nothing else."""
+    versions = {}
+    for line in (ROOT / file).read_text().splitlines():
+        if line and not line.startswith("#") and line != "-e .":
+            pin = re.fullmatch(rf"({NAME})==([\w.]+)( ; .+)?", line)
+            assert pin, f"{file}: {line}"
+            versions[pin[1].lower()] = pin[2]
+    return versions
+
+
+def asked_for(file: str) -> set[str]:
+    """The names in a short list."""
+    lines = (ROOT / file).read_text().splitlines()
+    names = {re.match(NAME, line)[0] for line in lines if re.match(r"\w", line)}
+    return {name.lower() for name in names}
+
+
+def test_what_is_asked_for_is_pinned():
+    """Each list is compiled from its short list, exact versions only, and both agree."""
+    book, everything = pins("requirements/book.txt"), pins("requirements.txt")
+    assert asked_for("requirements/book.in") <= book.keys()
+    wanted = asked_for("requirements/book.in") | asked_for("requirements/all.in")
+    assert wanted <= everything.keys()
+    assert book.items() <= everything.items()
+    assert "-e ." in (ROOT / "requirements.txt").read_text()
+
+
+def test_the_book_needs_no_torch():
+    """No torch among its packages; what builds it works where there is no torch."""
+    assert not {"torch", "torchvision", "numpy"} & pins("requirements/book.txt").keys()
+    without = "import sys; sys.modules.update(torch=None, numpy=None, lessons_src=None); "
+    code = without + "import tools.book, tools.strict_katex"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_package_brings_no_torch():
+    """Colab keeps its torch, torchvision and numpy: none is a hard dependency."""
+    hard = [r for r in requires("lessons-src") if "extra ==" not in r]
+    names = {re.match(r"[\w-]+", r)[0] for r in hard}
+    assert not names & {"torch", "torchvision", "numpy"} and "pooch" in names
+
+
+def test_the_wheel_holds_the_module_and_its_records(tmp_path):
+    """What a reader installs on Colab: every module and record, and no benchmarks."""
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", source)
+    shutil.copytree(ROOT / "lessons_src", source / "lessons_src")
+    shutil.copytree(ROOT / "benchmarks", source / "benchmarks")
+    build = "import setuptools.build_meta as b; b.build_wheel('..')"
+    command = [sys.executable, "-c", build]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    here = [p for p in (ROOT / "lessons_src").rglob("*") if p.suffix in (".py", ".json")]
+    assert {name for name in names if "dist-info" not in name} == {
+        str(path.relative_to(ROOT)) for path in here
+    }
+
+
+def test_without_torch_the_import_says_what_to_install():
+    """One sentence, not a traceback from the depths."""
+    code = "import sys; sys.modules['torch'] = None; import lessons_src"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "Install it with:  pip install torch torchvision" in run.stderr
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_are_documented(path):
+    """A docstring for the module, and for public functions and classes of some lines."""
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
+            helper_of_an_exercise = path.parent.name == "exercises"
+            assert ast.get_docstring(node) or len(node.body) == 1 or helper_of_an_exercise
+
+
+def test_readme_names_commands_that_exist():
+    """Every `make target` in the README can be made; its pictures and modules exist."""
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make ([a-z-]+)", readme)):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
+        assert (ROOT / picture).exists()
+    pages = readme + (ROOT / "book/running.md").read_text() + makefile
+    for module in re.findall(r"-m ((?:tools|benchmarks|lessons_src)[\w.]*\w)", pages):
+        assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+def test_the_address_is_written_once():
+    """In _config.yml; the lessons' set-up cell repeats it, and both are the same."""
+    config = (ROOT / "_config.yml").read_text()
+    address = re.search(r"repository:\n\s+url: (\S+)", config)[1]
+    for lesson in LESSONS:
+        assert f'REPOSITORY = \\"{address}\\"' in lesson.read_text()
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder with what `make` needs to start installing."""
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    return tmp_path
+
+
+def make(folder, *arguments, **environment):
+    """Run make in a folder, without the settings of pip and make in force here."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE"))}
+    options = {"capture_output": True, "text": True, "env": {**keep, **environment}}
+    return subprocess.run(["make", *arguments], cwd=folder, **options)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
+@pytest.mark.parametrize("target", ["book", "test", "lessons"])
+def test_a_missing_python_gives_one_clear_sentence(bare, target):
+    """No traceback: what is needed, and how to name another Python."""
+    run = make(bare, target, "PYTHON=no-such-python")
+    assert run.returncode != 0 and not (bare / ".venv").exists()
+    assert "needs Python 3.11 or newer" in run.stdout and "make PYTHON=" in run.stdout
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
+@pytest.mark.parametrize("target", ["book", "test"])
+def test_a_failed_download_gives_one_clear_sentence(bare, target):
+    """With no package index, the last words say what to do, at each call anew: nothing
+    was marked as installed."""
+    index = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_CONFIG_FILE": os.devnull}
+    for _ in range(2):
+        run = make(bare, target, f"PYTHON={sys.executable}", PIP_RETRIES="0", **index)
+        assert run.returncode != 0 and "Installing failed" in run.stdout
+        assert "run the same command again" in run.stdout
+        assert not list((bare / ".venv").glob("*installed"))
