@@ -13,14 +13,21 @@ ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "lessons").glob("*.ipynb"))
 
 
+def path_of(lesson: str) -> Path:
+    """The file of a lesson, by its name, with its number or without."""
+    name = re.sub(r"^\w?\d+_", "", lesson)
+    (path,) = (p for p in LESSONS if re.sub(r"^\w?\d+_", "", p.stem) == name)
+    return path
+
+
 @functools.cache
 def notebook(lesson: str):
-    """`lessons/<lesson>.ipynb`, read once for all tests."""
-    return nbformat.read(ROOT / "lessons" / f"{lesson}.ipynb", as_version=4)
+    """`lessons/NN_<lesson>.ipynb`, read once for all tests."""
+    return nbformat.read(path_of(lesson), as_version=4)
 
 
 def cells(lesson: str):
-    """All cells of `lessons/<lesson>.ipynb`."""
+    """All cells of a lesson."""
     return notebook(lesson).cells
 
 

@@ -5,7 +5,8 @@ A lesson that gives what it gave before (but for measured numbers) is left as it
 the byte; one that changed is stored whole, so that all numbers come from one run.
 With --fresh it is stored in any case: for seconds measured on a machine that does nothing
 else. Where other programs are busy when a lesson is run, that is said.
-Outputs of the stand-in are never stored.
+A lesson whose cell breaks its promise is not stored (see tools.promises). Outputs of the
+stand-in are never stored.
 """
 
 import copy
@@ -24,6 +25,7 @@ from nbclient import NotebookClient
 from nbval.plugin import coalesce_streams, get_sanitize_patterns
 
 from lessons_src import data
+from tools import promises
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = "application/vnd.jupyter.widget-state+json"
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> int:
         start = time.perf_counter()
         try:
             stored = store(path, always="--fresh" in arguments)
-        except ValueError as error:
+        except (ValueError, promises.Broken) as error:
             print(f"{path.name}: {error}", file=sys.stderr)
             return 1
         word = "stored" if stored else "unchanged"
@@ -83,17 +85,37 @@ def executed(notebook, path: Path):
     """A copy of the notebook, run from the first cell to the last in a new kernel."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {"kernelspec": KERNEL}
+    kept = {}
+
+    async def try_promise(cell, cell_index, execute_reply):
+        conditions = promises.of(cell, standin=False)
+        if not conditions:
+            return
+        call = promises.CALL.format(conditions=conditions)
+        message = client.kc.execute("", silent=True, user_expressions={"kept": call})
+        reply = await client.async_wait_for_reply(message)
+        try:
+            kept[cell_index] = promises.read(reply)
+        except promises.Broken as broken:
+            raise promises.Broken(f"{broken}\n\n{cell.source}") from None
+
     # The kernel's threads spin for microseconds, then sleep: by default they spin on, which
     # takes ten times as long beside another busy process.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Kernels start in lessons/; they use this checkout's module, and try its promises.
+    os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     client = NotebookClient(
         notebook,
         timeout=300,
         store_widget_state=True,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
+        on_cell_executed=try_promise,
     )
-    return client.execute()
+    notebook = client.execute()
+    for index, values in kept.items():
+        notebook.cells[index].metadata["kept"] = values
+    return notebook
 
 
 def normalised(notebook):
@@ -103,6 +125,10 @@ def normalised(notebook):
     """
     notebook = copy.deepcopy(notebook)
     number_cells(notebook.cells)
+    # Apart from the cells, so that an author edits promises alone.
+    kept = {c.id: c.metadata.pop("kept") for c in notebook.cells if "kept" in c.metadata}
+    if kept:
+        notebook.metadata["kept"] = kept
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
@@ -232,14 +258,28 @@ def same(stored, fresh) -> bool:
 def comparable(notebook) -> str:
     """The notebook as text, without what may differ between two runs."""
     notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("kept", None)
     for cell in notebook.cells:
         if "nbval-ignore-output" in cell.metadata.get("tags", []):
             cell.outputs = []
+        if "promise" in cell.metadata:
+            cell.outputs = in_form(cell.outputs)
         for output in cell.get("outputs", []):
             # A traceback's colours and line numbers are the interpreter's.
             output.pop("traceback", None)
+            # A figure is compared as SVG; its PNG is made of the same drawing.
+            output.get("data", {}).pop("image/png", None)
     patterns = get_sanitize_patterns((ROOT / "tests" / "sanitise.cfg").read_text())
     return json.dumps(masked(notebook, patterns), sort_keys=True)
+
+
+def in_form(value):
+    """The same nested value, its strings without digits."""
+    if isinstance(value, dict):
+        return {key: in_form(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [in_form(part) for part in value]
+    return promises.in_form(value)
 
 
 def masked(value, patterns):

@@ -25,6 +25,25 @@ def recorded(name: str) -> dict:
     return json.loads(path.read_text())
 
 
+def line(name: str) -> str:
+    """A recorded run in a line: accuracy, runs, seconds and machine.
+
+    Where there is no record, the command that makes it.
+    """
+    try:
+        record = recorded(name)
+    except FileNotFoundError as error:
+        return str(error)
+    accuracy, machine = record["accuracy"], record["machine"]
+    threads = f"{machine['threads']} thread" + "s" * (machine["threads"] != 1)
+    spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
+    return (
+        f"{name}: {100 * accuracy['mean']:.2f}{spread} %, n = {accuracy['n']}, "
+        f"{record['seconds']['mean']:.1f} s "
+        f"({machine['name']}, {machine['device']}, {threads})"
+    )
+
+
 def command_for(name: str) -> str:
     """The command that makes the record NAME.json."""
     if name in ("race", "cost", "classroom", "gpu"):

@@ -10,9 +10,8 @@ from lesson_source import ROOT
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from nbval.plugin import get_sanitize_patterns
 
-from conftest import mask_data
 from lessons_src import check
-from tools import publish, store
+from tools import promises, publish, store
 
 MEASURED = (
     '<svg class="measured" role="img" aria-label="{}" viewBox="0"><path d="M {}"/></svg>'
@@ -83,11 +82,11 @@ def test_the_value_of_between_is_masked_and_its_promise_is_not(capsys):
 
 def test_the_standins_mask_keeps_the_form():
     """On the stand-in digits and pictures fall away; words and line breaks stay."""
-    assert mask_data("label 5, sum 27,525\nmean 0.13") == mask_data(
+    assert promises.in_form("label 5, sum 27,525\nmean 0.13") == promises.in_form(
         "label 7, sum 1,019\nmean 0.2"
     )
-    assert mask_data("label 5") != mask_data("labels 5")
-    assert mask_data("1\n2") != mask_data("1")
+    assert promises.in_form("label 5") != promises.in_form("labels 5")
+    assert promises.in_form("1\n2") != promises.in_form("1")
 
 
 def test_storing_twice_changes_nothing(tmp_path):

@@ -1,0 +1,194 @@
+"""What a cell promises: conditions in its metadata, tried in the lesson's kernel.
+
+    "promise": ["0.81 <= accuracy <= 0.83", "tanh > relu"]
+
+They are tried after the cell has run, by the test run and by `make lessons`. With
+"promise_on_standin" beside it, those conditions hold in their place where the real data
+are absent (an empty list promises nothing there). Numbers that such a cell prints are
+compared in their form. A promise that holds whatever the names in it stand for is no
+promise, and is refused.
+"""
+
+import ast
+import copy
+import json
+import re
+from collections.abc import Iterator
+from itertools import count, repeat
+
+import numpy as np
+import torch
+
+CALL = "__import__('tools.promises').promises.kept({conditions!r}, globals())"
+LOWEST, HIGHEST = -(10**9), 10**9
+
+
+class Broken(AssertionError):
+    """A promise that does not hold, or that always holds."""
+
+
+def of(cell, standin: bool) -> list[str]:
+    """The conditions that a cell promises on the real data, or on the stand-in."""
+    conditions = cell.metadata.get("promise", [])
+    if standin:
+        conditions = cell.metadata.get("promise_on_standin", conditions)
+    return list(conditions)
+
+
+def in_kernel(client, conditions: list[str], timeout: float = 60) -> list:
+    """What `kept` gives in the kernel of this blocking client; Broken where it raises.
+
+    Nothing is executed: the kernel evaluates one expression beside an empty cell.
+    """
+    call = CALL.format(conditions=conditions)
+    message = client.execute("", silent=True, user_expressions={"kept": call})
+    while (reply := client.get_shell_msg(timeout=timeout))["parent_header"].get(
+        "msg_id"
+    ) != message:
+        pass
+    return read(reply)
+
+
+def read(reply: dict) -> list:
+    """The values in a kernel's reply; Broken where a promise was not kept."""
+    result = reply["content"]["user_expressions"]["kept"]
+    if result["status"] != "ok":
+        raise Broken(result["evalue"])
+    return json.loads(ast.literal_eval(result["data"]["text/plain"]))
+
+
+def kept(conditions: list[str], names: dict) -> str:
+    """Try each condition; as JSON, the number that lies in each range, else null.
+
+    Broken at the first that is false, that raises, or that cannot fail.
+    """
+    values = []
+    for condition in conditions:
+        try:
+            holds = bool(evaluated(condition, names))
+        except Exception as error:
+            raise Broken(
+                f"the promise {condition!r} cannot be tried: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        if not holds:
+            raise Broken(
+                f"the promise {condition!r} is broken: {found(condition, names)}"
+            )
+        if not can_fail(condition, names):
+            raise Broken(f"the promise {condition!r} holds whatever the lesson computes")
+        values.append(value_in_range(condition, names))
+    return json.dumps(values)
+
+
+def evaluated(expression: str, names: dict):
+    """The value of an expression in these names."""
+    return eval(expression, dict(names))  # noqa: S307
+
+
+def bounds(condition: str) -> tuple[float, str, float] | None:
+    """(low, expression, high) of a condition `low <= expression <= high`, else None."""
+    tree = ast.parse(condition.strip(), mode="eval").body
+    if not isinstance(tree, ast.Compare) or len(tree.ops) != 2:
+        return None
+    if not all(isinstance(op, ast.Lt | ast.LtE) for op in tree.ops):
+        return None
+    try:
+        low, high = (
+            float(evaluated(ast.unparse(end), {"__builtins__": {}}))
+            for end in (tree.left, tree.comparators[1])
+        )
+    except (NameError, TypeError, ValueError):
+        return None
+    return low, ast.unparse(tree.comparators[0]), high
+
+
+def value_in_range(condition: str, names: dict) -> float | None:
+    """The number that a condition confines to a range, to four digits."""
+    ends = bounds(condition)
+    if ends is None:
+        return None
+    try:
+        return float(f"{float(evaluated(ends[1], names)):.4g}")
+    except (TypeError, ValueError):
+        return None
+
+
+def found(condition: str, names: dict) -> str:
+    """The two or three sides of a broken comparison, as they are."""
+    tree = ast.parse(condition.strip(), mode="eval").body
+    sides = [tree.left, *tree.comparators] if isinstance(tree, ast.Compare) else []
+    parts = [ast.unparse(side) for side in sides if not isinstance(side, ast.Constant)]
+    return ", ".join(f"{part} is {evaluated(part, names)!r}" for part in parts) or "false"
+
+
+def can_fail(condition: str, names: dict) -> bool:
+    """Whether other values of the same types would break the condition."""
+    loaded = [
+        node.id
+        for node in ast.walk(ast.parse(condition.strip(), mode="eval"))
+        if isinstance(node, ast.Name) and node.id in names
+    ]
+    for name in dict.fromkeys(loaded):
+        for other in spoiled(names[name]):
+            try:
+                if not evaluated(condition, {**names, name: other}):
+                    return True
+            except Exception:  # other values may not fit the expression: no evidence
+                continue
+    return False
+
+
+def spoiled(value) -> Iterator:
+    """The value with other numbers, truths and texts in it; a function that does nothing."""
+    if callable(value) and not isinstance(value, torch.nn.Module):
+        yield lambda *args, **settings: None
+        return
+    for supply in (
+        lambda: repeat(LOWEST),
+        lambda: repeat(0),
+        lambda: repeat(HIGHEST),
+        lambda: count(1),
+        lambda: count(-1, -1),
+    ):
+        yield replaced(value, supply())
+
+
+def replaced(value, numbers: Iterator):
+    """A copy of the value whose leaves are these numbers (truths: turned; texts: none)."""
+    if isinstance(value, bool | np.bool_):
+        return not value
+    if isinstance(value, int | float | np.number):
+        return type(value)(next(numbers))
+    if isinstance(value, str):
+        return ""
+    if isinstance(value, torch.Tensor):
+        size = (value.numel(),)
+        new = np.fromiter(numbers, dtype=float, count=size[0])
+        new = ~value.bool().flatten() if value.dtype == torch.bool else torch.tensor(new)
+        return new.to(value.dtype).view(value.shape)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        if value.dtype == bool:
+            return ~value
+        new = np.fromiter(numbers, dtype=float, count=value.size)
+        return new.astype(value.dtype).reshape(value.shape)
+    if isinstance(value, dict):
+        return type(value)({k: replaced(v, numbers) for k, v in value.items()})
+    if isinstance(value, list | tuple | set):
+        parts = [replaced(part, numbers) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if hasattr(value, "__dict__") and not isinstance(value, torch.nn.Module | type):
+        new = copy.copy(value)
+        for name, part in vars(value).items():
+            object.__setattr__(new, name, replaced(part, numbers))
+        return new
+    return value
+
+
+def in_form(text):
+    """The text in its form: figures lose their content, and numbers their digits."""
+    if not isinstance(text, str):
+        return text
+    text = re.sub(r'(?s)(<svg[^>]*aria-label="[^"]*")[^>]*>.*?</svg>', r"\1></svg>", text)
+    text = re.sub(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?", "#", text)
+    return re.sub(r"(# ?%|# s\b|[ \t]+)", lambda m: " " if m[0].isspace() else m[0], text)
