@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import count, repeat
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -140,7 +141,10 @@ def can_fail(condition: str, names: dict) -> bool:
 
 
 def spoiled(value) -> Iterator:
-    """The value with other numbers, truths and texts in it; a function that does nothing."""
+    """The value with other numbers, truths and texts in it, and one part fewer; for a
+    function, one that does nothing."""
+    if isinstance(value, ModuleType):
+        return
     if callable(value) and not isinstance(value, torch.nn.Module):
         yield lambda *args, **settings: None
         return
@@ -152,6 +156,8 @@ def spoiled(value) -> Iterator:
         lambda: count(-1, -1),
     ):
         yield replaced(value, supply())
+    if isinstance(value, list | tuple | str | torch.Tensor | np.ndarray) and len(value):
+        yield value[:-1]
 
 
 def replaced(value, numbers: Iterator):
@@ -177,7 +183,8 @@ def replaced(value, numbers: Iterator):
     if isinstance(value, list | tuple | set):
         parts = [replaced(part, numbers) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if hasattr(value, "__dict__") and not isinstance(value, torch.nn.Module | type):
+    known = (ModuleType, type, torch.nn.Module)
+    if hasattr(value, "__dict__") and not isinstance(value, known):
         new = copy.copy(value)
         for name, part in vars(value).items():
             object.__setattr__(new, name, replaced(part, numbers))

@@ -41,7 +41,8 @@ def checkout(tmp_path):
     lesson."""
     folder = tmp_path / "checkout"
     write_module(folder, "ours")
-    for name in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg"):
+    files = ("conftest.py", "pyproject.toml", "tests/sanitise.cfg", "tools/promises.py")
+    for name in files:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "tests/test_module.py").write_text(TEST_MODULE)
