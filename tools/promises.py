@@ -156,7 +156,8 @@ def spoiled(value) -> Iterator:
         lambda: count(-1, -1),
     ):
         yield replaced(value, supply())
-    if isinstance(value, list | tuple | str | torch.Tensor | np.ndarray) and len(value):
+    is_array = isinstance(value, torch.Tensor | np.ndarray) and value.ndim
+    if is_array or isinstance(value, list | tuple | str):
         yield value[:-1]
 
 
