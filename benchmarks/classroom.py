@@ -1,7 +1,7 @@
 """What a lesson takes from a machine: seconds and memory; and the disk of the course.
 
     python -m benchmarks.classroom                       every lesson
-    python -m benchmarks.classroom 01_images_as_tensors  one lesson; printed, not written
+    python -m benchmarks.classroom images_as_tensors     one lesson; printed, not written
 
 Each lesson's notebook is run in a kernel of its own, from the first cell to the last. At
 the end the kernel is asked what it has used: the processor's seconds and the largest
@@ -28,7 +28,10 @@ from benchmarks import errors_in_a_sentence, load, machine, options, write_recor
 from lessons_src import data
 
 ROOT = Path(__file__).resolve().parents[1]
-LESSONS = {path.stem: path for path in sorted((ROOT / "lessons").glob("*.ipynb"))}
+LESSONS = {
+    path.stem.split("_", 1)[1]: path
+    for path in sorted((ROOT / "lessons").glob("*.ipynb"))
+}
 # Run in the kernel at the end. "own" is the memory that it shares with no other process.
 # On Linux the peak is VmHWM: ru_maxrss may be that of the process that starts a kernel.
 ASK = r"""

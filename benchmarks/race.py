@@ -97,7 +97,7 @@ def unpack(loaded: Dataset, root: Path) -> None:
     train, test = loaded.train, loaded.test
     parts = (train.images[:, 0], train.labels, test.images[:, 0], test.labels)
     for file, values in zip(data.FILES, parts, strict=True):
-        # A magic number (unsigned bytes, so many axes) and the shape: see lesson 01.
+        # A magic number (unsigned bytes, so many axes) and the shape: see the lesson on images.
         head = struct.pack(f">{1 + values.ndim}I", 0x0800 + values.ndim, *values.shape)
         pixels = values.byte().numpy().tobytes()
         (folder / file.removesuffix(".gz")).write_bytes(head + pixels)

@@ -1,11 +1,14 @@
-"""One style for every figure: matplotlib's drawing as inline SVG in the page's theme.
+"""One style for every figure: matplotlib's drawing as SVG and as PNG, with its words.
 
-`show(fig, alt)` puts the figure on the page. Its text is real text in the page's own font
-and colour, its series are CSS colours that the page defines for light and for dark (with
-a fallback that reads on both), nothing is painted behind it, and it has its alt text.
+`show(fig, alt)` puts the figure on the page. The book shows the SVG: text in the page's
+own font and colour, series in CSS colours that the page defines for light and for dark.
+Jupyter, Colab and previews show the SVG or the PNG on a white ground, also before
+anything is run; what is to be seen stands below it, since they know no alt text.
 Importing this module sets matplotlib's style.
 """
 
+import base64
+import html
 import io
 import logging
 import math
@@ -16,8 +19,9 @@ import torch
 from IPython.display import display
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
-from lessons_src.svg import inline_svg
+from lessons_src.svg import inline_svg, pixels, standalone
 
 # Okabe and Ito's colour-blind-safe hues, darkened where needed to 3:1 on white.
 PALETTE = {
@@ -88,13 +92,44 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 
 class Picture:
-    """A figure as inline SVG with its alt text; it displays itself as HTML."""
+    """A drawing with its words; a viewer of notebooks chooses the form that it can show."""
 
-    def __init__(self, html: str, alt: str):
-        self.html, self.alt = html, alt
+    def __init__(self, fig: Figure, svg: str, alt: str, caption: str | None):
+        self.fig, self.svg, self.alt, self.caption = fig, svg, alt, caption
+
+    def png(self) -> bytes:
+        """On white, twice as fine as its pixels on the page, of 64 colours."""
+        file, small = io.BytesIO(), io.BytesIO()
+        self.fig.savefig(file, format="png", dpi=144, facecolor="white")
+        drawn = Image.open(file).convert("RGB")
+        drawn.quantize(64).save(small, format="PNG", optimize=True)
+        return small.getvalue()
+
+    def size(self) -> dict[str, int]:
+        """Its width and height on the page, in CSS pixels."""
+        inches = self.fig.get_size_inches()
+        width, height = (int(pixels(72 * length)) for length in inches)
+        return {"width": width, "height": height}
+
+    @property
+    def html(self) -> str:
+        """The SVG as a figure inside HTML: a stepper's frame."""
+        words = f"<figcaption>{self.caption}</figcaption>" if self.caption else ""
+        return f'<figure class="nn-figure">{self.svg}{words}</figure>'
+
+    def words(self) -> str:
+        """What stands below it: the caption, or, hidden in the book, the alt text."""
+        if self.caption:
+            return f'<p class="nn-caption">{self.caption}</p>'
+        return f'<p class="nn-alt"><i>{html.escape(self.alt)}</i></p>'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.html, "text/plain": f"Figure: {self.alt}"}
+        data = {
+            "image/svg+xml": standalone(self.svg),
+            "image/png": base64.b64encode(self.png()).decode(),
+            "text/plain": f"Figure: {self.alt}",
+        }
+        return data, {"image/png": {"alt": self.alt, **self.size()}}
 
 
 def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -> Picture:
@@ -112,19 +147,24 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
     fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)
     svg = inline_svg(file.getvalue(), alt, measured, PAGE_COLOURS)
-    if caption:
-        svg += f"<figcaption>{caption}</figcaption>"
-    return Picture(f'<figure class="nn-figure">{svg}</figure>', alt)
+    return Picture(fig, svg, alt, caption)
+
+
+def put(drawn: Picture) -> None:
+    """Display a picture, and its words below it."""
+    display(drawn)
+    plain = drawn.caption or drawn.alt
+    display({"text/html": drawn.words(), "text/plain": plain}, raw=True)
 
 
 def show(fig: Figure, alt: str, caption: str | None = None, measured=False) -> None:
-    """Display the figure; see `picture`."""
-    display(picture(fig, alt, caption, measured))
+    """Display the figure with its words; see `picture`."""
+    put(picture(fig, alt, caption, measured))
 
 
 def show_images(images, titles=None, **options) -> None:
     """Display a grid of images; the options are those of `image_grid`, alt among them."""
-    display(image_grid(images, titles, **options))
+    put(image_grid(images, titles, **options))
 
 
 def image_grid(

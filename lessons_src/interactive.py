@@ -5,6 +5,7 @@ the same object works in Jupyter, in Colab's ipywidgets 7.7.1 and in the built p
 has no server. No TeX inside: Unicode and HTML (<i>, <sub>) read the same everywhere.
 """
 
+import base64
 import html
 
 import ipywidgets as widgets
@@ -38,7 +39,18 @@ def stepper(frames: dict[object, Picture], label: str) -> None:
         f"{label} = {value}: {html.escape(picture.alt)}"
         for value, picture in zip(values, pictures, strict=True)
     ]
-    show_with_words(box, f"Stepper over {label}, {len(frames)} frames", lines)
+    title = f"Stepper over {label}, {len(frames)} frames"
+    show_with_words(box, title, "to move the slider", lines, still(pictures[0]))
+
+
+def still(picture: Picture) -> str:
+    """A frame as HTML for viewers that show no widgets."""
+    size = picture.size()
+    code = base64.b64encode(picture.png()).decode()
+    return (
+        f'<img alt="{html.escape(picture.alt)}" width="{size["width"]}" '
+        f'height="{size["height"]}" src="data:image/png;base64,{code}">'
+    )
 
 
 def quiz(question: str, answers: dict[str, str], right: str) -> None:
@@ -66,7 +78,9 @@ def quiz(question: str, answers: dict[str, str], right: str) -> None:
     asked, *pages = html_pages([f"<p><b>{question}</b></p>", *replies])
     box = widgets.VBox([asked, radio, one_page(pages, radio, first=None)])
     box.add_class("nn-quiz")
-    show_with_words(box, f"Quiz: {question}", lines)
+    choices = "".join(f"<li>{choice}</li>" for choice in answers)
+    seen = f"<ul>{choices}</ul>"
+    show_with_words(box, f"Quiz: {question}", "to choose an answer", lines, seen)
 
 
 def reply(reason: str, is_right: bool) -> str:
@@ -105,15 +119,20 @@ def one_page_by_kernel(pages: list, control, first: int | None):
     return box
 
 
-def show_with_words(box, title: str, lines: list[str]) -> None:
-    """Display the widget, and for viewers without widgets the same words folded."""
+def show_with_words(box, title: str, purpose: str, lines: list[str], seen="") -> None:
+    """Display the widget; viewers without widgets, or before a run, get the same words.
+
+    seen: HTML that is shown there at once; the lines are folded.
+    """
     items = "".join(f"<li>{line}</li>" for line in lines)
-    folded = f"<details><summary>{title}</summary><ul>{items}</ul></details>"
+    words = (
+        f"<p><b>{title}</b><br>Run this cell {purpose}.</p>{seen}"
+        f"<details><summary>All in words</summary><ul>{items}</ul></details>"
+    )
     view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    plain = html.unescape("\n- ".join([title, *lines]))
     bundle = {
         "application/vnd.jupyter.widget-view+json": view,
-        "text/html": folded,
-        "text/plain": plain,
+        "text/html": words,
+        "text/plain": html.unescape("\n- ".join([title, *lines])),
     }
     display(bundle, raw=True)

@@ -13,7 +13,8 @@ class RandomShift(nn.Module):
     in.
 
     x (B, C, H, W) -> the same shape; every image has its own shift, uniform over the
-    (2 pixels + 1)² possible ones. In evaluation it does nothing. Developed in lesson 06.
+    (2 pixels + 1)² possible ones. In evaluation it does nothing. Built in the lesson on
+    regularization.
     """
 
     def __init__(self, pixels: int):
@@ -36,7 +37,7 @@ class Crop(nn.Module):
     economy.
 
     x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after
-    it. Developed in lesson 08.
+    it. Built in the lesson on a fast CNN.
     """
 
     def __init__(self, size: int, shift: int = 0):
@@ -59,7 +60,7 @@ class RandomFlip(nn.Module):
     """Augmentation as a layer: in training every second image, at random, is mirrored.
 
     x (B, C, H, W) -> the same shape, left and right swapped. In evaluation it does
-    nothing. Developed in lesson 09.
+    nothing. Built in the lesson on Fashion-MNIST.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,7 +169,7 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
     height and width: cnn((16,), (32,), (64,)). augment: layers that act on the images
     first; size: what they leave of 28. kernel: of the first convolution, the others
     have 3. padded: convolutions keep the size. flatten: classify from all positions;
-    otherwise from each channel's maximum. Developed in lessons 08 and 09.
+    otherwise from each channel's maximum. Built in the lessons on a fast CNN and on Fashion-MNIST.
     """
     layers, n_in = [], 1
     for g, group in enumerate(groups):
@@ -194,7 +195,8 @@ def cosine_filters(k=3):
     1, k, k).
 
     The patterns are orthonormal (the discrete cosine transform) and each sums to 0, so
-    a filter answers to edges and lines, and not to brightness. Developed in lesson 09.
+    a filter answers to edges and lines, and not to brightness. Built in
+    the lesson on Fashion-MNIST.
     """
     centres = (torch.arange(k) + 0.5) / k  # of the pixels, in a window of length 1
     waves = torch.stack([torch.cos(math.pi * u * centres) for u in range(k)])  # (k, k)
@@ -210,7 +212,8 @@ def fix_first(model):
     the model.
 
     It is not trained: its weight asks for no gradient. ValueError where it has not as
-    many filters as there are (16 for a kernel of 3). Developed in lesson 09.
+    many filters as there are (16 for a kernel of 3). Built in the lesson on
+    Fashion-MNIST.
     """
     conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
     filters = cosine_filters(conv.kernel_size[0])

@@ -66,6 +66,14 @@ def with_page_head(svg: str, alt: str, measured: bool) -> str:
     return head + svg[svg.index(">") + 1 :]
 
 
+def standalone(svg: str) -> str:
+    """The same element for viewers that show it as an image of its own: on a white
+    ground, in a font without serifs. A page's style sheet overrides both."""
+    head, rest = svg.split(">", 1)
+    ground = '<rect class="nn-ground" width="100%" height="100%" fill="#fff"/>'
+    return f'{head} font-family="DejaVu Sans, sans-serif" color="#000">{ground}{rest}'
+
+
 def pixels(points: str) -> str:
     """A length in points as whole CSS pixels: 72 points are 96 pixels."""
     return f"{float(points) * 4 / 3:.0f}"

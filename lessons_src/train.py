@@ -173,9 +173,10 @@ def seed_everything(seed: int = 0) -> None:
 
 def environment() -> str:
     """One line that says on what a lesson ran: versions, device, threads."""
+    threads = torch.get_num_threads()
     return (
         f"PyTorch {torch.__version__}, Python {platform.python_version()}, "
-        f"{pick_device()}, {torch.get_num_threads()} threads"
+        f"{pick_device()}, {threads} thread{'s' * (threads != 1)}"
     )
 
 

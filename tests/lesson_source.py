@@ -14,7 +14,10 @@ LESSONS = sorted((ROOT / "lessons").glob("*.ipynb"))
 
 
 def path_of(lesson: str) -> Path:
-    """The file of a lesson, by its name, with its number or without."""
+    """The file of a lesson, by its name, with its number or without; "../book/cost" is
+    a page."""
+    if "/" in lesson:
+        return ROOT / "lessons" / f"{lesson}.ipynb"
     name = re.sub(r"^\w?\d+_", "", lesson)
     (path,) = (p for p in LESSONS if re.sub(r"^\w?\d+_", "", p.stem) == name)
     return path
@@ -82,7 +85,9 @@ def _names(node) -> list[str]:
 def boxed(lesson: str, label: str) -> str:
     """The TeX of a boxed equation, its spaces and spacing commands left out."""
     prose = "\n".join(c.source for c in cells(lesson) if c.cell_type == "markdown")
-    (tex,) = re.findall(r"\$\$([^$]*)\$\$ \(" + label + r"\)", prose)
+    (tex,) = re.findall(
+        rf'<a id="{label}"></a>\s*\$\$([^$]*?)\s*\\tag{{\d+}}\s*\$\$', prose
+    )
     return re.sub(r"\\[,;!]|\s", "", tex)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
+SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py")
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),
     ("Source Serif 4", "italic", "source-serif-4"),
@@ -49,7 +50,7 @@ def main() -> int:
 def digest() -> str:
     """One hash over the files that every page depends on."""
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "package-lock.json"]
-    files += [Path(__file__), Path(__file__).with_name("strict_katex.py")]
+    files += [Path(__file__).with_name(name) for name in SCRIPTS]
     files += sorted(ROOT.glob("book/web/*"))
     files += sorted(ROOT.glob("book/templates/**/*.html"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -20,6 +20,8 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from tools.ranges import bounds
+
 CALL = "__import__('tools.promises').promises.kept({conditions!r}, globals())"
 LOWEST, HIGHEST = -(10**9), 10**9
 
@@ -85,23 +87,6 @@ def kept(conditions: list[str], names: dict) -> str:
 def evaluated(expression: str, names: dict):
     """The value of an expression in these names."""
     return eval(expression, dict(names))  # noqa: S307
-
-
-def bounds(condition: str) -> tuple[float, str, float] | None:
-    """(low, expression, high) of a condition `low <= expression <= high`, else None."""
-    tree = ast.parse(condition.strip(), mode="eval").body
-    if not isinstance(tree, ast.Compare) or len(tree.ops) != 2:
-        return None
-    if not all(isinstance(op, ast.Lt | ast.LtE) for op in tree.ops):
-        return None
-    try:
-        low, high = (
-            float(evaluated(ast.unparse(end), {"__builtins__": {}}))
-            for end in (tree.left, tree.comparators[1])
-        )
-    except (NameError, TypeError, ValueError):
-        return None
-    return low, ast.unparse(tree.comparators[0]), high
 
 
 def value_in_range(condition: str, names: dict) -> float | None:

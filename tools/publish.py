@@ -1,7 +1,7 @@
 """Write the repository's address into the book and the lessons.
 
-`python -m tools.publish URL`. The address stands in `_config.yml`, and the lessons'
-set-up cell repeats it for Colab. Stored outputs are left as they are. Run it again with
+`python -m tools.publish URL`. The address stands in `_config.yml`; the lessons' set-up
+cell is made from it, for Colab. Stored outputs are left as they are. Run it again with
 another address to move.
 """
 
@@ -15,6 +15,13 @@ from tools.store import normalised
 
 ROOT = Path(__file__).resolve().parents[1]
 ADDRESS = re.compile(r"https://(?:github|gitlab)\.com/[\w.-]+/[\w.-]+")
+
+
+UNPUBLISHED = ".invalid/"  # an address that nobody can register
+MISSING = (
+    "The folder lessons_src is missing. Lay it beside this notebook, "
+    "or run `pip install -e .` in a checkout of the course."
+)
 
 
 def publish(url: str, root: Path = ROOT) -> list[Path]:
@@ -45,13 +52,28 @@ def stamped_config(text: str, url: str) -> str:
 
 
 def stamped(text: str, url: str) -> str:
-    """The text of a notebook with the address in its set-up cell."""
+    """The text of a notebook whose set-up cell is the one of this address."""
     notebook = nbformat.reads(text, as_version=4)
     for cell in notebook.cells:
         if "setup" in cell.metadata.get("tags", []):
-            address = f'REPOSITORY = "{url}"'
-            cell.source = re.sub(r'REPOSITORY = "[^"]*"', address, cell.source)
+            cell.source = setup_cell(url)
     return nbformat.writes(normalised(notebook)) + "\n"
+
+
+def setup_cell(url: str) -> str:
+    """The first code of every lesson: fetches the module where it is missing.
+
+    Until the course is published, it says what to do in place of that.
+    """
+    title = "#@title Set-up: looks for the course's module"
+    look = 'from importlib.util import find_spec\nif find_spec("lessons_src") is None:\n'
+    if UNPUBLISHED in url:
+        return f"{title}\n{look}    raise ModuleNotFoundError({MISSING!r})"
+    pip = f'[sys.executable, "-m", "pip", "install", "--quiet", "git+{url}"]'
+    return (
+        f"{title}, and fetches it\n{look}    import subprocess\n    import sys\n"
+        f"    subprocess.run({pip}, check=True)"
+    )
 
 
 if __name__ == "__main__":

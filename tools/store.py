@@ -162,7 +162,9 @@ def set_folds(cell) -> None:
                 "code_prompt_show": f"Show the {name}",
                 "code_prompt_hide": f"Hide the {name}",
             }
-    if "hide-input" in tags:
+    if "setup" in tags:
+        cell.metadata["cellView"] = "form"  # Colab shows its title alone
+    if {"hide-input", "setup"} & set(tags):
         cell.metadata["jupyter"] = {"source_hidden": True}
 
 

@@ -1,4 +1,4 @@
-"""Exercises of lesson 09: a convolutional network on Fashion-MNIST."""
+"""Exercises of the lesson on a convolutional network on Fashion-MNIST."""
 
 import math
 from fractions import Fraction

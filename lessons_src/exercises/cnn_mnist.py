@@ -1,9 +1,7 @@
-"""Exercises of lesson 08: a convolutional network on MNIST."""
+"""Exercises of the lesson on a convolutional network on MNIST."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lessons_src.exercises import exercise
 
@@ -89,176 +87,72 @@ def dead_channels(maps):
     return [c for c in range(maps.shape[1]) if not maps[:, c].any()]
 
 
-def _layers(answer, *sizes):
-    """The layers' names, their parameters, and what they give once these are set."""
-    made = answer(*sizes)
-    if not isinstance(made, nn.Sequential):
-        return made
+def _small_sizes(draw):
+    """One or two convolutions, the hidden units, and the side of the image."""
+    n = draw.integer(1, 2)
+    convs = [(draw.integer(1, 4), draw.integer(1, 4)) for _ in range(n)]
+    return convs, draw.integer(2, 5), draw.integer(16, 19)
+
+
+def _outputs(answer, convs, hidden, size=28):
+    """The shapes of the parameters; with these set, what comes out, and a gradient."""
+    model = answer(convs, hidden, size)
+    if not isinstance(model, nn.Module):
+        return model
     generator = torch.Generator().manual_seed(0)
-    for p in made.parameters():
-        p.data = torch.randn(p.shape, generator=generator)
-    parameters = sum(p.numel() for p in made.parameters())
-    z = made(torch.randn(2, sizes[0], 12, 12, generator=generator))
-    return " ".join(type(layer).__name__ for layer in made), parameters, z
+    for p in model.parameters():
+        p.data = torch.randn(p.shape, generator=generator) / p[0].numel() ** 0.5
+    out = model(torch.randn(3, 1, size, size, generator=generator))
+    gradients = torch.autograd.grad(out.flatten()[::7].sum(), list(model.parameters()))
+    shapes = " ".join(str(tuple(p.shape)) for p in model.parameters())
+    return shapes, out.detach(), gradients[0]
 
 
-def _built(bias=False, order="cpnr", padding=0, kernel=None):
-    """`block` with a mistake. order: the first letters of the layers."""
+def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2):
+    """`network` with a mistake. end: what stands in the place of the log-softmax."""
 
-    def block(c_in, c_out, k, pool):
-        layers = {
-            "c": nn.Conv2d(c_in, c_out, kernel or k, bias=bias, padding=padding),
-            "p": nn.MaxPool2d(2),
-            "n": nn.BatchNorm2d(c_out),
-            "r": nn.ReLU(),
-        }
-        return nn.Sequential(*(layers[x] for x in order if x != "p" or pool))
+    def network(convs, hidden, size=28):
+        layers, c_in = [], 1
+        for c_out, k in convs:
+            layers.append(nn.Conv2d(c_in, c_out, k, padding=padding, bias=bias))
+            layers.append(nn.MaxPool2d(pool))
+            layers += [nn.ReLU()] * bend
+            c_in, size = c_out, (size + 2 * padding - k + 1) // pool
+        layers += [nn.Flatten(), nn.Linear(c_in * size * size, hidden)]
+        layers += [nn.ReLU()] * hidden_bend
+        return nn.Sequential(*layers, nn.Linear(hidden, 10), end or nn.LogSoftmax(1))
 
-    return block
-
-
-@exercise(
-    inputs=lambda draw: (
-        draw.integer(1, draw.size),
-        draw.integer(1, 1 + draw.size),
-        draw.integer(1, 5),
-        draw.choice(False, True),
-    ),
-    mistakes={
-        "The convolution has no bias: the norm's β does its work.": _built(bias=True),
-        "The pool stands directly behind the convolution.": _built(order="cnrp"),
-        "The pool stands before the norm.": _built(order="cnpr"),
-        "Batch normalisation is missing.": _built(order="cpr"),
-        "Nothing is padded.": _built(padding=1),
-        "The kernel's size is an argument, not always 3.": _built(kernel=3),
-    },
-    hint="Return an nn.Sequential. Value 1 lists its layers, value 2 counts parameters, "
-    "value 3 is what it gives for two images of 12×12.",
-    observe=_layers,
-    tolerance=1e-4,
-    trials=15,
-)
-def block(c_in, c_out, k, pool):
-    """Convolution, a pool where it is wanted, batch normalisation, ReLU."""
-    layers = [nn.Conv2d(c_in, c_out, k, bias=False)]
-    if pool:
-        layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers, nn.BatchNorm2d(c_out), nn.ReLU())
-
-
-def _convolution_and_norm(draw):
-    """A weight, and the γ, β, mean, variance and ε of the norm behind it."""
-    c_out, c_in, k = (draw.integer(1, 1 + draw.size) for _ in range(3))
-    w, gamma, beta = (
-        draw.normal(c_out, c_in, k, k),
-        draw.normal(c_out),
-        draw.normal(c_out),
-    )
-    var, eps = draw.normal(c_out).square() + 0.1, draw.choice(1e-5, 1e-3, 0.1, 0.5)
-    return w, gamma, beta, draw.normal(c_out), var, eps
-
-
-def _folded(scale=lambda v, eps: 1 / (v + eps).sqrt(), axis=0, mean_of=torch.mul):
-    """`fold` with a mistake in 1/√(v + ε), in the factor's axis or in the mean's part."""
-
-    def fold(w, gamma, beta, mean, var, eps):
-        factor = gamma * scale(var, eps)
-        return w * factor.view([-1 if d == axis else 1 for d in range(4)]), (
-            beta - mean_of(mean, factor)
-        )
-
-    return fold
+    return network
 
 
 @exercise(
-    inputs=_convolution_and_norm,
+    inputs=_small_sizes,
     cases={
-        "The variance is 0 here: ε stands under the root, and keeps it from 0.": (
-            torch.ones(2, 1, 1, 1).double(),
-            *torch.tensor([[1.0, 2], [3, 4], [5, 6], [0, 0]]).double(),
-            0.5,
-        )
+        "This is R1b without its dropout.": ([(20, 5), (30, 5)], 60, 28),
+        "A kernel of 1 leaves the size as it is.": ([(2, 1)], 3, 8),
     },
     mistakes={
-        "γ is divided by the root of the variance.": _folded(lambda v, e: 1 / (v + e)),
-        "ε is added before the root is taken.": _folded(lambda v, e: 1 / (v.sqrt() + e)),
-        "The factor belongs to the output channel, dimension 0.": _folded(axis=1),
-        "The bias is β less the scaled mean.": _folded(mean_of=lambda mean, factor: mean),
-    },
-    hint="Value 1 is what multiplies z in γ(z − μ)/√(v + ε) + β, value 2 is the rest.",
-)
-def fold(w, gamma, beta, mean, var, eps):
-    """The weight and the bias of the one convolution, from torch's own function."""
-    weight, bias = fuse_conv_bn_weights(w, None, mean, var, eps, gamma, beta)
-    return weight.detach(), bias.detach()
-
-
-def _state(draw):
-    """A state in the middle of a run, examples, and how many steps come."""
-    N, D = draw.integer(1, 8 * draw.size), draw.integer(1, draw.size)
-    random = torch.Generator().manual_seed(draw.integer(0, 10**6)).get_state()
-    state = {"w": draw.normal(D), "v": draw.normal(D), "t": draw.integer(1, 9)}
-    return state | {"random": random}, draw.normal(N, D), draw.normal(N), 1 + draw.size
-
-
-def _in_two_parts(answer, state, x, y, n):
-    """The state after n steps, and that after n more."""
-    half = answer(state, x, y, n)
-    return (half, answer(half, x, y, n)) if isinstance(half, dict) else half
-
-
-def _stepped(lose=None, divide=8, renew=False, keep=False, in_place=False, fixed=False):
-    """`go_on` with a mistake, such as an entry of the state that it loses."""
-
-    def go_on(state, x, y, n):
-        start = state | ({lose: 0 * state[lose]} if lose else {})
-        w, v, generator = start["w"], start["v"], torch.Generator()
-        generator.set_state(state["random"])
-        for t in range(start["t"], start["t"] + n):
-            if renew:
-                generator.set_state(state["random"])
-            index = torch.randint(len(x), (8,), generator=generator)
-            v = 0.9 * v + x[index].T @ (x[index] @ w - y[index]) / divide
-            step = 0.1 / (1 + (start["t"] if fixed else t)) * v
-            w = w.sub_(step) if in_place else w - step
-        random = state["random"] if keep else generator.get_state()
-        return {"w": w, "v": v, "t": start["t"] + n, "random": random}
-
-    return go_on
-
-
-@exercise(
-    inputs=_state,
-    mistakes={
-        "The velocity comes from the state: it does not start from zero.": _stepped("v"),
-        "The number of steps comes from the state: it does not start at 0.": _stepped(
-            "t"
+        "The outputs are log-probabilities: LogSoftmax comes last.": _network(
+            end=nn.Identity()
         ),
-        "The generator is set once and then goes on.": _stepped(renew=True),
-        "The new state must hold the generator's new state.": _stepped(keep=True),
-        "Write w = w - …: w -= … changes the state that was given.": _stepped(
-            in_place=True
+        "The outputs are the logarithms of probabilities, not these themselves.": (
+            _network(end=nn.Softmax(1))
         ),
-        "The gradient is xᵀ(xw − y)/8: a mean over the 8 examples.": _stepped(divide=1),
-        "The rate uses the t of each step, not that of the first.": _stepped(fixed=True),
+        "The softmax goes over the ten classes, dimension 1, not over the images.": (
+            _network(end=nn.LogSoftmax(0))
+        ),
+        "A ReLU stands behind every convolution and its pool.": _network(bend=False),
+        "A ReLU stands between the two linear layers.": _network(hidden_bend=False),
+        "Each convolution has a bias.": _network(bias=False),
+        "Nothing is padded.": _network(padding=1),
+        "Each convolution is followed by a max-pool of 2.": _network(pool=1),
     },
-    hint="Value 1 is the state after n steps, value 2 the one n steps later: first the "
-    "gradient of the 8 examples drawn, then the velocity, then the weights.",
-    observe=_in_two_parts,
+    hint="Value 1 lists the shapes of the parameters in their order, value 2 is what comes "
+    "out for three images, value 3 the gradient of the first kernel.",
+    observe=_outputs,
+    tolerance=1e-4,
     trials=12,
 )
-def go_on(state, x, y, n):
-    """n more steps, taken by torch's own SGD."""
-    w = state["w"].clone().requires_grad_()
-    sgd = torch.optim.SGD([w], lr=1, momentum=0.9)
-    sgd.state[w]["momentum_buffer"] = state["v"].clone()
-    generator = torch.Generator()
-    generator.set_state(state["random"])
-    for t in range(state["t"], state["t"] + n):
-        index = torch.randint(len(x), (8,), generator=generator)
-        sgd.param_groups[0]["lr"] = 0.1 / (1 + t)
-        (0.5 * F.mse_loss(x[index] @ w, y[index])).backward()
-        sgd.step()
-        sgd.zero_grad()
-    v = sgd.state[w]["momentum_buffer"]
-    return {"w": w.detach(), "v": v, "t": state["t"] + n, "random": generator.get_state()}
+def network(convs, hidden, size=28):
+    """Convolution, pool and ReLU for each pair, then two linear layers."""
+    return _network()(convs, hidden, size)

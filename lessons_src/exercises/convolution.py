@@ -1,4 +1,4 @@
-"""Exercises of lesson 07: convolution."""
+"""Exercises of the lesson on convolution."""
 
 from functools import partial
 from itertools import product
@@ -204,116 +204,66 @@ def depthwise(x, w, stride):
     return F.conv2d(x[None], w[:, None], stride=stride, groups=len(x))[0]
 
 
-def draw_pool(draw):
-    """delta and an image: drawn, with many ties, or all negative."""
-    k, stride = draw.integer(1, 3), draw.integer(1, 3)
-    x = draw.normal(*(k + draw.integer(0, 2 * draw.size) for _ in range(2)))
-    x = draw.choice(x, x.round() + 0.0, -x.abs() - 1)  # + 0.0: no negative zeros
-    return draw.normal(*F.max_pool2d(x[None], k, stride)[0].shape), x, k, stride
-
-
-def by_windows(delta, x, k, stride, winners, add=True):
-    """`pool_back` with winners(patch) (k, k), a share of delta for each of its pixels."""
-    dx = torch.zeros_like(x)
-    for i, j in product(*map(range, delta.shape)):
-        window = slice(stride * i, stride * i + k), slice(stride * j, stride * j + k)
-        won = winners(x[window]).to(x.dtype)
-        dx[window] = dx[window] * (add or won == 0) + delta[i, j] * won
-    return dx
-
-
-def first(patch):
-    """1 at the first largest pixel of a patch."""
-    return F.one_hot(patch.argmax(), patch.numel()).view_as(patch)
-
-
-@exercise(
-    inputs=draw_pool,
-    cases={
-        "All pixels are equal here.": (torch.ones(1, 1), torch.zeros(2, 2), 2, 2),
-        "One pixel wins in all windows.": (
-            torch.ones(2, 2),
-            F.pad(torch.ones(1, 1), [1] * 4),
-            2,
-            1,
-        ),
-    },
-    mistakes={
-        "One pixel may win in several windows: add up, do not overwrite.": (
-            partial(by_windows, winners=first, add=False)
-        ),
-        "Among equal maxima only the first in reading order gets δ.": (
-            partial(by_windows, winners=lambda patch: patch == patch.max())
-        ),
-        "The first in reading order wins a tie, not the last.": (
-            partial(by_windows, winners=lambda patch: first(patch.flip(0, 1)).flip(0, 1))
-        ),
-        "Equal maxima do not share δ: the first gets all of it.": partial(
-            by_windows,
-            winners=lambda patch: (patch == patch.max()) / (patch == patch.max()).sum(),
-        ),
-        "The largest wins, not the one farthest from zero.": (
-            partial(by_windows, winners=lambda patch: first(patch.abs()))
-        ),
-    },
-    hint="Window (i, j) begins at row stride·i, column stride·j. All of δ goes to its "
-    "largest pixel; pixels in no window get 0.",
-)
-def pool_back(delta, x, k, stride):
-    """The backward pass of max pooling, by autograd."""
-    x = x.clone().requires_grad_()
-    z = F.max_pool2d(x[None], k, stride)[0]
-    return torch.autograd.grad(z, x, delta)[0]
-
-
-def draw_conv1d(draw):
-    """delta, x, w, stride, padding; some pixels may be read by no output."""
+def draw_layer(draw):
+    """x, w, b, stride, padding, dilation; the kernel fits into the padded image."""
     B, c_in, c_out = (draw.integer(1, draw.size) for _ in range(3))
     k, stride, padding = draw.integer(1, 3), draw.integer(1, 3), draw.integer(0, 2)
-    n = max(1, k - 2 * padding) + draw.integer(0, 2 * draw.size)
-    delta = draw.normal(B, c_out, (n + 2 * padding - k) // stride + 1)
-    return delta, draw.normal(B, c_in, n), draw.normal(c_out, c_in, k), stride, padding
+    dilation = draw.integer(1, 2)
+    least = max(1, dilation * (k - 1) + 1 - 2 * padding)
+    H, W = (least + draw.integer(0, 2 * draw.size) for _ in range(2))
+    x, w = draw.normal(B, c_in, H, W), draw.normal(c_out, c_in, k, k)
+    return x, w, draw.normal(c_out), stride, padding, dilation
 
 
-def by_taps(delta, x, w, stride, padding, step=None, flip=False, add=True, cut=None):
-    """`conv1d_back` with another step or tap, an overwritten dx, or a wrong cut."""
-    n, x = x.shape[2], F.pad(x, (padding, padding))
-    dx, dw = torch.zeros_like(x), torch.zeros_like(w)
-    for i, u in product(range(delta.shape[2]), range(w.shape[2])):
-        d, r = delta[:, :, i], (step or stride) * i + u
-        dw[:, :, u] += d.T @ x[:, :, r]
-        dx[:, :, r] = add * dx[:, :, r] + d @ w[:, :, -1 - u if flip else u]
-    cut = cut or slice(padding, padding + n)
-    return dx[:, :, cut], dw, delta.sum((0, 2))
+def up_to(n, k, s, p, d):
+    """Outputs along an axis."""
+    return (n + 2 * p - d * (k - 1) - 1) // s + 1
+
+
+def padded_below(x, w, b, stride, padding, dilation):
+    """`conv2d` with all of the zeros on the right and below."""
+    x = F.pad(x, (0, 2 * padding, 0, 2 * padding))
+    return F.conv2d(x, w, b, stride, 0, dilation)
+
+
+def square_only(x, w, b, stride, padding, dilation):
+    """`conv2d` with the height for the width: too few columns, or copies of the last."""
+    z = conv2d.solution(x, w, b, stride, padding, dilation)
+    n, last = up_to(x.shape[2], w.shape[-1], stride, padding, dilation), z[..., -1:]
+    return torch.cat([z, last.expand(*z.shape[:3], max(0, n - z.shape[3]))], 3)[..., :n]
 
 
 @exercise(
-    inputs=draw_conv1d,
+    inputs=draw_layer,
     mistakes={
-        "Output i gives back to pixel i + u with the tap u that read it.": (
-            partial(by_taps, flip=True)
+        "The kernel is not flipped.": lambda x, w, *others: conv2d.solution(
+            x, w.flip(2, 3), *others
         ),
-        "With a stride, output i gives back to pixel s·i + u.": partial(by_taps, step=1),
-        "Several outputs read a pixel: add up what they give back.": (
-            partial(by_taps, add=False)
+        "The bias is missing: b[o] is added once to every output of map o.": (
+            lambda x, w, b, *others: conv2d.solution(x, w, 0 * b, *others)
         ),
-        "Cut the padding off in the end: dx has the shape of x.": (
-            partial(by_taps, cut=slice(None))
+        "The bias is added once to an output, not once for each input channel.": (
+            lambda x, w, b, *others: conv2d.solution(x, w, len(w[0]) * b, *others)
         ),
-        "Cut at both ends: dx is pixels p to p + n of the padded row.": (
-            lambda delta, x, *others: by_taps(delta, x, *others, cut=slice(x.shape[2]))
+        "The sum runs over all input channels: the first alone is not enough.": (
+            lambda x, w, *others: conv2d.solution(x[:, :1], w[:, :1], *others)
         ),
-        "db sums over images and places: one number for each output channel.": (
-            lambda delta, *others: (
-                *conv1d_back.solution(delta, *others)[:2],
-                delta.sum(2),
+        "The zeros are laid around the image on all four sides.": padded_below,
+        "Neighbouring taps are `dilation` pixels apart.": (
+            lambda x, w, b, stride, padding, dilation: conv2d.solution(
+                x, w, b, stride, padding, 1
             )
         ),
+        "Output (i, j) begins at row stride·i and column stride·j.": (
+            lambda x, w, b, stride, padding, dilation: conv2d.solution(
+                x, w, b, 1, padding, dilation
+            )
+        ),
+        "Height and width may differ.": square_only,
     },
-    hint="Value 1 is dx, value 2 dw, value 3 db. dw sums over the images, dx does not; "
-    "what no output read gets 0.",
+    hint="Output (i, j) reads the padded image at the rows stride·i + dilation·u and the "
+    "columns stride·j + dilation·v, in all input channels.",
 )
-def conv1d_back(delta, x, w, stride, padding):
-    """The gradients of a convolution along one axis, by autograd."""
-    x, w, b = (t.clone().requires_grad_() for t in (x, w, w.new_zeros(len(w))))
-    return torch.autograd.grad(F.conv1d(x, w, b, stride, padding), (x, w, b), delta)
+def conv2d(x, w, b, stride, padding, dilation):
+    """The whole layer, by torch."""
+    return F.conv2d(x, w, b, stride, padding, dilation)

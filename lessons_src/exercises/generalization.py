@@ -1,145 +1,65 @@
-"""Exercises of lesson 06: generalization."""
+"""Exercises of the lesson on generalization."""
 
+import copy
 import math
+import time
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import nn
 
 from lessons_src.exercises import exercise
 
 
-def draw_logits(draw):
-    """Logits, labels (some classes may have none), and alpha."""
-    B, K = draw.integer(1, draw.size), draw.integer(2, 2 + draw.size)
-    dtype = draw.choice(torch.float32, torch.float64)
-    alpha = draw.choice(0.0, 1.0, draw.uniform(), draw.uniform())
-    return draw.normal(B, K, dtype=dtype), draw.labels(B, K), alpha
+def draw_accuracies(draw):
+    """Two accuracies and a goal in twentieths, so that some are equal."""
+    return tuple(draw.integer(10, 20) / 20 for _ in range(3))
 
 
-def wrong_share(extra):
-    """A gradient whose q gives the right class extra(alpha, K) more than it should."""
+def says(
+    first="fine",
+    low="underfitting",
+    high="overfitting",
+    reaches=lambda share, goal: share >= goal,
+    learned=lambda share, goal: share >= goal,
+):
+    """`diagnosis` with other words, or another rule for who reaches the goal."""
 
-    def smoothed(z, y, alpha):
-        more = extra(alpha, z.shape[1]) * F.one_hot(y, z.shape[1])
-        return smoothed_gradient.solution(z, y, alpha) - more / len(y)
+    def diagnosis(training, validation, goal):
+        if reaches(validation, goal):
+            return first
+        return high if learned(training, goal) else low
 
-    return smoothed
+    return diagnosis
 
 
 @exercise(
-    inputs=draw_logits,
+    inputs=draw_accuracies,
     cases={
-        "Huge logits: is all of it finite?": (torch.eye(3) * 1e4, torch.arange(3), 0.3)
+        "Equal to the goal is at least the goal.": (0.95, 0.9, 0.9),
+        "On its training images it just reaches the goal: at least.": (0.9, 0.8, 0.9),
+        "Better on new images than on old ones: fine is fine.": (0.8, 0.9, 0.85),
     },
     mistakes={
-        "Smoothing takes α away from the right class: q sums to 1.": (
-            wrong_share(lambda alpha, K: alpha)
+        "A network that misses the goal on its training images is underfitting.": (
+            says(low="overfitting", high="underfitting")
         ),
-        "The right class gets its α/K too: 1 − α + α/K.": (
-            wrong_share(lambda alpha, K: -alpha / K)
+        "At least: validation == goal is fine.": (
+            says(reaches=lambda share, goal: share > goal)
         ),
-        "A class may be absent here: tell one_hot how many there are.": (
-            lambda z, y, alpha: (
-                (z.softmax(1) - (1 - alpha) * F.one_hot(y) - alpha / z.shape[1]) / len(y)
-            )
+        "At least: training == goal is no underfitting.": (
+            says(learned=lambda share, goal: share > goal)
         ),
-        "The loss is a mean: divide by B, and by nothing else.": (
-            lambda z, y, alpha: smoothed_gradient.solution(z, y, alpha) * len(y)
-        ),
-        "The other way round: p − q.": (
-            lambda z, y, alpha: -smoothed_gradient.solution(z, y, alpha)
-        ),
-        "exp overflows unless the largest logit is subtracted first.": (
-            lambda z, y, alpha: (
-                smoothed_gradient.solution(z, y, alpha)
-                + (z.exp() / z.exp().sum(1, keepdim=True) - z.softmax(1)) / len(y)
-            )
+        "What counts for fine is new images: compare validation with the goal.": (
+            lambda training, validation, goal: says()(validation, training, goal)
         ),
     },
-    hint="It is (p − q) / B. q is α/K everywhere and 1 − α more for the right class.",
+    hint="Fine if validation >= goal; else underfitting if training < goal.",
 )
-def smoothed_gradient(logits, labels, alpha):
-    """The gradient of the mean label-smoothed cross-entropy."""
-    logits = logits.clone().requires_grad_()
-    loss = F.cross_entropy(logits, labels, label_smoothing=alpha)
-    return torch.autograd.grad(loss, logits)[0]
-
-
-def draw_dropout(draw):
-    """Many channels of few pixels, so that shares can be told from chance."""
-    H, W, tenths = draw.integer(1, 2), draw.integer(1, 2), draw.integer(2, 8)
-    x, training = draw.normal(50, 60, H, W, dtype=torch.float32), draw.uniform() < 0.8
-    return x, tenths / 10, training, draw.integer(0, 9999)
-
-
-def what_stays(answer, x, rate, training, seed):
-    """The output in evaluation; in training, what holds whichever mask is drawn."""
-
-    def drop(x, seed):
-        return answer(x, rate, training, torch.Generator().manual_seed(seed))
-
-    before = x.clone()
-    y = drop(x, seed)
-    if not training or not isinstance(y, Tensor) or y.shape != x.shape:
-        return y
-    others = [drop(before.clone(), seed + k) for k in range(6)]
-    pixels = y != 0
-    kept = pixels.any(3).any(2)  # (50, 60)
-    stays = kept.double().mean().item()
-    stays = 1 - rate if abs(stays - (1 - rate)) < 0.07 else stays  # 7 standard deviations
-    counts = [kept.sum(0), kept.sum(1), torch.stack([(y != 0).sum() for y in others])]
-    return (
-        f"whole channels: {pixels.equal(kept[:, :, None, None].expand_as(x))}",
-        f"factors: {sorted({round(f, 3) + 0.0 for f in (y / before).unique().tolist()})}",
-        f"{stays:.0%} of the channels stay",
-        f"masks differ between images: {len(kept.unique(dim=0)) > 25}",
-        f"masks differ between channels: {len(kept.unique(dim=1).T) > 30}",
-        f"how many stay varies: {[len(count.unique()) > 1 for count in counts]}",
-        f"same seed, same mask: {y.equal(others[0])}; other: {y.equal(others[1])}",
-    )
-
-
-def wrong_dropout(x, rate, training, generator, of=(1, 1, 0, 0), scale=None, goes=None):
-    """`channel_dropout` with a mask of another shape, or scaled otherwise.
-
-    of: for each axis whether the mask has numbers of its own.
-    """
-    shape = [n if own else 1 for n, own in zip(x.shape, of, strict=True)]
-    keep = torch.rand(shape, generator=generator) >= (goes or rate)
-    return x * keep / (scale or 1 - rate) if training else x
-
-
-@exercise(
-    inputs=draw_dropout,
-    mistakes={
-        "A channel goes as a whole: its pixels share one number of the mask.": (
-            partial(wrong_dropout, of=(1, 1, 1, 1))
-        ),
-        "What stays is divided by the probability of staying, 1 − rate.": (
-            partial(wrong_dropout, scale=1)
-        ),
-        "The rate is the probability of dropping, and 1 − rate that of staying.": (
-            lambda x, rate, *others: wrong_dropout(x, rate, *others, goes=1 - rate)
-        ),
-        "Each image has a mask of its own.": partial(wrong_dropout, of=(0, 1, 0, 0)),
-        "Each channel has a draw of its own.": partial(wrong_dropout, of=(1, 0, 0, 0)),
-        "Draw from the generator that was given, and from no other.": (
-            lambda x, rate, training, generator: wrong_dropout(x, rate, training, None)
-        ),
-        "In evaluation nothing is dropped and nothing is enlarged.": (
-            lambda x, rate, training, generator: wrong_dropout(x, rate, True, generator)
-        ),
-    },
-    hint="One number for each image and channel. Zero, or divided by 1 − rate.",
-    observe=what_stays,
-    trials=15,
-)
-def channel_dropout(x, rate, training, generator):
-    """Whole channels go, the others are enlarged."""
-    keep = torch.rand(*x.shape[:2], 1, 1, generator=generator) >= rate
-    return x * keep / (1 - rate) if training else x
+def diagnosis(training, validation, goal):
+    """ "fine", "underfitting" or "overfitting"."""
+    return says()(training, validation, goal)
 
 
 def draw_losses(draw):
@@ -208,129 +128,157 @@ def early_stop(losses, patience):
     return best_epoch, epoch
 
 
-def draw_mixup(draw):
-    B, K = draw.integer(1, 2 * draw.size), draw.integer(1, 2 + draw.size)
-    dtype, (C, H, W) = draw.choice(torch.float32, torch.float64), draw_image(draw)
-    order = torch.randperm(B, generator=draw.generator)
-    share = draw.choice(0.0, 1.0, draw.uniform(), draw.uniform())
-    return draw.normal(B, C, H, W, dtype=dtype), draw.labels(B, K), order, share, K
+def best_of(p, N, R):
+    """The expected maximum of R binomial shares of N, each with probability p."""
+    k = torch.arange(N, dtype=torch.float64)
+    log_choose = math.lgamma(N + 1) - (k + 1).lgamma() - (N - k + 1).lgamma()
+    log_weights = log_choose + k * math.log(p) + (N - k) * math.log1p(-p)
+    return (1 - log_weights.exp().cumsum(0) ** R).mean().item()
 
 
-def draw_image(draw):
-    """Channels, height and width."""
-    return draw.integer(1, 2), draw.integer(1, 1 + draw.size), draw.integer(1, 2)
+def draw_reported(draw):
+    """What somebody reports on average whose runs truly have a drawn accuracy."""
+    N, R = draw.integer(20, 100 * draw.size), draw.integer(1, 10 * draw.size)
+    return best_of(draw.uniform(0.1, 0.9), N, R), N, R
+
+
+def halved(times=30, images=None, runs=None, grid=None):
+    """`true_accuracy` with a mistake, such as another number of images than is given."""
+
+    def true_accuracy(reported, N, R):
+        low, high = 0.0, 1.0
+        for _ in range(times):
+            p = (low + high) / 2
+            above = best_of(p, images or N, runs or R) > reported
+            low, high = (low, p) if above else (p, high)
+        return round(p, grid) if grid else p
+
+    return true_accuracy
 
 
 @exercise(
-    inputs=draw_mixup,
-    mistakes={
-        "An image keeps `share` of itself; 1 − share comes from order[n].": (
-            lambda x, y, order, share, K: mixup.solution(x, y, order, 1 - share, K)
-        ),
-        "The labels are blended too, as the images are.": lambda x, y, order, share, K: (
-            mixup.solution(x, y, order, share, K)[0],
-            F.one_hot(y, K).to(x.dtype),
-        ),
-        "A class may be absent here: tell one_hot that there are K.": (
-            lambda x, y, order, share, K: mixup.solution(x, y, order, share, y.max() + 1)
-        ),
+    inputs=draw_reported,
+    cases={
+        "The best of one run is that run: nothing flatters.": (0.9, 1000, 1),
+        "Ten runs of the page's 10,000 images.": (0.9943, 10_000, 10),
     },
-    hint="Value 1: images, value 2: labels, as rows of K probabilities. Both are "
-    "share · own + (1 − share) · that of order[n].",
+    mistakes={
+        "Look for a p below it, whose expected maximum is the reported number.": (
+            lambda reported, N, R: reported
+        ),
+        "Six digits are wanted: halve some 25 times or more.": halved(times=12),
+        "Six digits are wanted: a grid of 0.001 is too coarse.": halved(grid=3),
+        "N is that of the call, not the page's 10,000.": halved(images=10_000),
+        "R is that of the call, not the page's 10.": halved(runs=10),
+    },
+    tolerance=2e-6,
+    trials=10,
 )
-def mixup(images, labels, order, share, K):
-    """Blended images and labels."""
-    q = torch.eye(K, dtype=images.dtype)[labels]  # (B, K)
-    return tuple(v[order] + share * (v - v[order]) for v in (images, q))
+def true_accuracy(reported, N, R):
+    """The p whose expected maximum is the reported share, by halving."""
+    return halved()(reported, N, R)
 
 
-def draw_batch_norm(draw):
-    """Two values a channel or more; weights, statistics, mode, momentum and eps."""
-    B, (C, H, W) = 1 + draw.integer(1, draw.size), draw_image(draw)
-    weight, bias, mean = (draw.normal(C) for _ in range(3))
-    var, momentum, eps = draw.normal(C) ** 2, draw.uniform(), draw.uniform(0.01, 0.5)
-    x, training = 3 * draw.normal(B, C, H, W) + 1, draw.uniform() < 0.7
-    return x, weight, bias, mean, var, training, momentum, eps
+def draw_objects(draw):
+    """800 objects with their labels, and 4,000 new ones from the same distribution.
+
+    Two clouds for each of three classes. Two labels of five are drawn anew, so about a
+    quarter are wrong.
+    """
+    axes = torch.randperm(10, generator=draw.generator)[:3]
+    centres = 3 * torch.eye(10)[axes]
+    centres = torch.cat([centres, -centres])  # (6, 10)
+    classes = torch.tensor([0, 1, 2, 1, 2, 0])  # no line separates them
+    n = 800 + 4000
+    cloud = draw.labels(n, 6)
+    x = centres[cloud] + draw.normal(n, 10, dtype=torch.float32)
+    hasty = torch.rand(n, generator=draw.generator) < 0.4
+    y = torch.where(hasty, draw.labels(n, 3), classes[cloud])
+    return x[:800], y[:800], x[800:], y[800:]
 
 
-def outputs_and_gradients(answer, x, weight, bias, *others):
-    """The result, whether what is remembered carries a graph, gradients through y."""
-    leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
-    made = answer(*leaves, *others)
-    if not isinstance(made, tuple | list):
+def right_share(model, x, y):
+    with torch.no_grad():
+        return (model(x).argmax(1) == y).double().mean().item()
+
+
+def on_new_objects(answer, x, y, new_x, new_y):
+    """What must hold of the network and of the promise that come back."""
+    start = time.perf_counter()
+    made = answer(x.clone(), y.clone())
+    in_time = time.perf_counter() - start < 10
+    if not isinstance(made, tuple | list) or len(made) != 2:
         return made
-    y, *remembered = made
-    if not getattr(y, "requires_grad", False):
-        raise ValueError("no gradient can flow through y: is x detached, or no_grad on?")
-    weights = torch.arange(1.0, 1 + y.numel(), dtype=y.dtype).cos().view_as(y)
-    loss = (weights * y).sum()
-    gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
-    graph = any(getattr(v, "requires_grad", False) for v in remembered)
-    return made, f"running statistics carry a graph: {graph}", gradients
+    model, promise = made
+    if isinstance(model, nn.Module):
+        model.eval()
+    reached = right_share(model, new_x, new_y)
+    return (
+        f"62 of 100 new labels or more: {reached >= 0.62}",
+        f"nearly all of the 800 labels, the wrong ones too: {right_share(model, x, y) > 0.8}",
+        f"promise within 15 points of what is reached: {abs(promise - reached) < 0.15}",
+        f"in ten seconds: {in_time}",
+    )
 
 
-def wrong_norm(
-    *given,
-    used=0,
-    remembered=1,
-    kept=Tensor.detach,
-    root=lambda var, eps: (var + eps).sqrt(),
-):
-    """`batch_norm_images` with another correction of a variance, say."""
-    x, weight, bias, mean, var, training, momentum, eps = given
-    used_mean, used_var, axes = mean, var, (0, 2, 3)
-    if training:
-        used_mean, used_var = x.mean(axes), x.var(axes, correction=used)
-        mean = (1 - momentum) * mean + momentum * kept(used_mean)
-        new = x.var(axes, correction=remembered)
-        var = (1 - momentum) * var + momentum * kept(new)
-    scale = (weight / root(used_var, eps))[:, None, None]
-    return (x - used_mean[:, None, None]) * scale + bias[:, None, None], mean, var
+trained_before = {}  # an answer is compared with each mistake: each is trained once
 
 
-def in_mode(given, training):
-    """The right answer, but in the given mode."""
-    return batch_norm_images.solution(*given[:5], training, *given[6:])
+def learned(epochs=30, lr=0.005, keep_best=True, promise_on_held=True):
+    """`learn` with a mistake: the last weights, too short a training, another promise."""
+
+    def learn(x, y):
+        key = epochs, lr, keep_best, promise_on_held, x.sum().item()
+        if key not in trained_before:
+            held, shown = (x[:200], y[:200]), (x[200:], y[200:])
+            model = small_network(shown, held, epochs, lr, keep_best)
+            promise = right_share(model, *(held if promise_on_held else shown))
+            trained_before[key] = model, promise
+        return trained_before[key]
+
+    return learn
+
+
+def small_network(shown, held, epochs, lr, keep_best):
+    """A network after this many epochs, with the best weights or the last ones."""
+    (x, y), generator = shown, torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(10, 100), nn.ReLU(), nn.Linear(100, 3))
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    lowest, kept = math.inf, None
+    for _ in range(epochs):
+        for index in torch.randperm(len(x), generator=generator).split(100):
+            loss = F.cross_entropy(model(x[index]), y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss = F.cross_entropy(model(held[0]), held[1]).item()
+        if loss < lowest:
+            lowest, kept = loss, copy.deepcopy(model.state_dict())
+    if keep_best:
+        model.load_state_dict(kept)
+    return model
 
 
 @exercise(
-    inputs=draw_batch_norm,
+    inputs=draw_objects,
     mistakes={
-        "In evaluation the running statistics are used, not the batch's.": (
-            lambda *given: (in_mode(given, True)[0], *in_mode(given, given[5])[1:])
+        "These weights know the wrong labels by heart: put back a copy of the best ones.": (
+            learned(100, 0.03, keep_best=False)
         ),
-        "In evaluation the running statistics stay as they are.": (
-            lambda *given: (in_mode(given, given[5])[0], *in_mode(given, True)[1:])
+        "Learned by heart, and promised from what it has seen: hold examples out.": (
+            learned(100, 0.03, keep_best=False, promise_on_held=False)
         ),
-        "Normalise by the variance that is divided by all B · H · W.": (
-            partial(wrong_norm, used=1)
-        ),
-        "Remember the unbiased variance: times n / (n − 1), n = B · H · W.": (
-            partial(wrong_norm, remembered=0)
-        ),
-        "It is (1 − momentum) · old + momentum · new.": (
-            lambda *given: batch_norm_images.solution(*given[:6], 1 - given[6], given[7])
-        ),
-        "ε stands inside the root, with the variance.": (
-            partial(wrong_norm, root=lambda var, eps: var.sqrt() + eps)
-        ),
-        "detach() what is remembered, or memory grows with every step.": (
-            partial(wrong_norm, kept=lambda v: v)
-        ),
-        "The output must carry a graph; only what is remembered must not.": (
-            torch.no_grad()(lambda *given: in_mode(given, given[5]))
+        "Hardly better than a guess: that is underfitting. Train for longer.": (
+            learned(1, 1e-5)
         ),
     },
-    hint="In training the batch's statistics are used, in evaluation the running ones. "
-    "Value 3: gradients, which flow through the batch's statistics too.",
-    observe=outputs_and_gradients,
-    tolerance=1e-4,
-    pure=False,  # running statistics may be changed in place, as torch does it
+    hint="Return two values, the network and the promise. Value 1 is its accuracy on new "
+    "objects, value 2 on your 800, value 3 your promise, value 4 the time.",
+    observe=on_new_objects,
+    trials=1,
 )
-def batch_norm_images(
-    x, weight, bias, running_mean, running_var, training, momentum, eps
-):
-    """nn.BatchNorm2d, with the running statistics after the call."""
-    mean, var = running_mean.clone(), running_var.clone()
-    y = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-    return y, mean, var
+def learn(x, y):
+    """A network that does not learn wrong labels by heart, and what to expect of it."""
+    return learned()(x, y)

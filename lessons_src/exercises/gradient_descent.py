@@ -1,10 +1,12 @@
-"""Exercises of lesson 04: the safe rate, coverage, running means, a schedule, AdamW."""
+"""Exercises of the lesson on gradient descent: the safe rate, coverage, the noise of a
+batch, and mini-batch descent."""
 
 import math
 
 import torch
+import torch.nn.functional as F
 
-from lessons_src.exercises import Draw, exercise
+from lessons_src.exercises import exercise
 
 
 def drawn_hessian(draw):
@@ -67,229 +69,139 @@ def share_seen(n, draws):
     return 1 - (1 - 1 / n) ** draws
 
 
-def running_means(append, carry=lambda m, corrected: m):
-    """A wrong corrected_means, from what it appends and what it carries on."""
-
-    def answer(values, beta):
-        m, means = 0.0, []
-        for t, value in enumerate(values, 1):
-            m = beta * m + (1 - beta) * value
-            means.append(append(m, beta, t))
-            m = carry(m, means[-1])
-        return means
-
-    return answer
+def spread(gradients):
+    """Mean squared distance of single gradients (N, D) to their mean."""
+    return (gradients - gradients.mean(0)).square().sum(1).mean().item()
 
 
-@exercise(
-    inputs=lambda draw: (
-        [draw.uniform(-9, 9) for _ in range(draw.size)],
-        draw.choice(0.0, 0.999, draw.uniform(0.1, 0.95)),
-    ),
-    cases={
-        "With a constant value every corrected mean is that value.": ([2.0] * 4, 0.9),
-        "Correct what you append, and keep m as it is.": (
-            [1.0, -2.0, 4.0, 0.5, 8.0],
-            0.7,
-        ),
-    },
-    mistakes={
-        "The mean of one value is that value: divide by 1 - beta**t.": running_means(
-            lambda m, beta, t: m
-        ),
-        "Divide by 1 - beta**t, which changes with t, not by 1 - beta.": running_means(
-            lambda m, beta, t: m / (1 - beta)
-        ),
-        "Count t from 1: it is 1 for the first value.": running_means(
-            lambda m, beta, t: m / (1 - beta ** (t + 1))
-        ),
-        "Keep m itself uncorrected for the next step: correct only what you append.": (
-            running_means(
-                lambda m, beta, t: m / (1 - beta**t), lambda m, corrected: corrected
-            )
-        ),
-    },
-    hint="m becomes beta * m + (1 - beta) * value; what you append is m / (1 - beta**t).",
-)
-def corrected_means(values, beta):
-    """The mean so far after each value, weighted by beta to the power of its age."""
-    means = []
-    for t in range(1, len(values) + 1):
-        weights = [beta ** (t - 1 - k) for k in range(t)]
-        total = sum(w * x for w, x in zip(weights, values, strict=False))
-        means.append(total / sum(weights))
-    return means
+def with_factor(factor):
+    """A wrong batch_noise, from what its σ² is multiplied by."""
+    return lambda gradients, B: spread(gradients) * factor(len(gradients), B)
 
 
-def drawn_step(draw):
-    """step, total, warmup and peak, with a warm-up of some steps or none."""
-    warmup = draw.integer(0, 2 * draw.size)
-    total = warmup + draw.integer(1, 4 * draw.size)
-    return draw.integer(0, total), total, warmup, draw.uniform(0.01, 2)
-
-
-def warmup_then(fall, rise=lambda step, warmup: (step + 1) / warmup):
-    """A wrong warmup_cosine, from its warm-up and from what follows it."""
-
-    def answer(step, total, warmup, peak):
-        if step < warmup:
-            return peak * rise(step, warmup)
-        return peak * fall(step, total, warmup)
-
-    return answer
-
-
-def cosine(step, total, warmup):
-    """Half a cosine, from 1 at the end of the warm-up to 0 at total."""
-    return math.cos(math.pi / 2 * (step - warmup) / (total - warmup)) ** 2
+def drawn_gradients(draw):
+    """N gradients of size D about a mean that is not zero, and a batch size up to N."""
+    N = draw.integer(3, 4 + 4 * draw.size)
+    return draw.normal(N, draw.size) + draw.normal(draw.size), draw.integer(1, N)
 
 
 @exercise(
-    inputs=drawn_step,
+    inputs=drawn_gradients,
     cases={
-        "The last step of the warm-up reaches the peak.": (9, 100, 10, 0.5),
-        "The cosine starts at the peak: there x is 0.": (10, 100, 10, 0.5),
-        "Half-way between warmup and total the rate is half the peak.": (
-            55,
-            100,
-            10,
-            0.5,
-        ),
-        "Without a warm-up it is a cosine from the start.": (30, 40, 0, 2.0),
+        "A batch of all examples has no noise.": (torch.eye(4).double(), 4),
+        "A batch of one has all of it, σ².": (torch.eye(4).double(), 1),
     },
     mistakes={
-        "The first step already moves: step + 1.": warmup_then(
-            cosine, lambda step, warmup: step / warmup
+        "That is the noise with replacement: (N - B) / (N - 1) is missing.": with_factor(
+            lambda N, B: 1 / B
         ),
-        "x counts from the end of the warm-up, and there it is 0.": warmup_then(
-            lambda step, total, warmup: (1 + math.cos(math.pi * step / total)) / 2
+        "The last factor is (N - B) / (N - 1), not (N - B) / N.": with_factor(
+            lambda N, B: (N - B) / N / B
         ),
-        "The rate falls along half a cosine, not along a straight line.": warmup_then(
-            lambda step, total, warmup: 1 - (step - warmup) / (total - warmup)
+        "The mean squared error falls as 1 / B; its root falls as 1 / √B.": with_factor(
+            lambda N, B: (N - B) / (N - 1) / B**0.5
+        ),
+        "σ² is the squared distance to the full gradient, not to zero.": lambda g, B: (
+            g.square().sum(1).mean().item() / B * (len(g) - B) / (len(g) - 1)
+        ),
+        "‖ξ‖² is the sum over the entries of ξ, not their mean.": lambda g, B: (
+            spread(g) / g.shape[1] / B * (len(g) - B) / (len(g) - 1)
+        ),
+        "σ² is a mean over all N examples: divide by N, not by N - 1.": lambda g, B: (
+            g.var(0).sum().item() / B * (len(g) - B) / (len(g) - 1)
         ),
     },
-    hint="peak * (step + 1) / warmup while step < warmup; then x goes from 0 to 1.",
+    hint="σ² is the mean of ‖gᵢ - g‖²; multiply it by (N - B) / (N - 1), and divide by B.",
 )
-def warmup_cosine(step, total, warmup, peak):
-    """A linear warm-up, then half a cosine to zero."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    return peak * cosine(step, total, warmup)
+def batch_noise(gradients, B):
+    """Mean squared error of a batch's gradient, drawn without replacement: (N, D) -> float."""
+    N = len(gradients)
+    return spread(gradients) * (N - B) / (B * (N - 1))
 
 
-def drawn_walk(draw, steps=None):
-    """Parameters, AdamW's settings, and each step's gradients.
-
-    The second parameter has a gradient in some steps only, the third in none.
-    """
-    scale = draw.choice(1.0, 1e8, 1e-8)
-    gradients = [
-        [
-            draw.normal(draw.size, scale=scale),
-            draw.choice(draw.normal(2, scale=scale), None),
-            None,
-        ]
-        for _ in range(steps or draw.integer(1, 3 * draw.size))
+def drawn_training(draw):
+    """Weights, images, labels, a rate, a batch size, and two or three orders."""
+    N, D, K = draw.integer(3, 3 + 4 * draw.size), 1 + draw.size, draw.integer(2, 4)
+    orders = [
+        torch.randperm(N, generator=draw.generator) for _ in range(draw.integer(2, 3))
     ]
-    betas, eps = (
-        (draw.uniform(0.5, 0.95), draw.uniform(0.8, 0.999)),
-        10 ** draw.uniform(-8, -2),
+    return (
+        draw.normal(K, D),
+        draw.normal(N, D),
+        draw.labels(N, K),
+        draw.uniform(0.1, 1),
+        draw.integer(1, N - 1),
+        orders,
     )
-    params = [draw.normal(draw.size), draw.normal(2), draw.normal(2)]
-    return params, draw.uniform(0.001, 0.1), betas, eps, draw.choice(0.0, 0.3), gradients
 
 
-def walked(answer, params, lr, betas, eps, weight_decay, gradients):
-    """The parameters after all steps of the answer's optimiser: an `observe`."""
-    params = [p.clone().requires_grad_() for p in params]
-    optimizer = answer(params, lr, betas, eps, weight_decay)
-    if not hasattr(optimizer, "step"):
-        return optimizer
-    for step in gradients:
-        for p, gradient in zip(params, step, strict=True):
-            p.grad = gradient
-        optimizer.step()
-    return params if vars(optimizer) else None  # the stub remembers nothing
+def trained(gradient, cut=lambda order, size: order.split(size), sign=-1):
+    """A wrong train_linear, from its gradient and the way it cuts an order."""
+
+    def answer(W, x, labels, lr, batch_size, orders):
+        y = F.one_hot(labels, len(W)).to(x.dtype)
+        for order in orders:
+            for index in cut(order, batch_size):
+                g = gradient(x[index] @ W.T, y[index], x[index], batch_size)
+                W = W + sign * lr * g
+        return W
+
+    return answer
 
 
-class Parts:
-    """AdamW in parts, so that a mistake replaces one of them."""
-
-    def __init__(self, params, lr, betas, eps, weight_decay):
-        self.params, self.state = params, [(0, 0.0, 0.0) for _ in params]
-        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
-
-    def count(self, t):
-        return t + 1
-
-    def gradient(self, w):
-        return w.grad
-
-    def decay(self):
-        return 1 - self.lr * self.weight_decay
-
-    def direction(self, m, v, t):
-        m_hat, v_hat = m / (1 - self.betas[0] ** t), v / (1 - self.betas[1] ** t)
-        return m_hat / (v_hat.sqrt() + self.eps)
-
-    @torch.no_grad()
-    def step(self):
-        for k, w in enumerate(self.params):
-            if w.grad is not None:
-                (t, m, v), g, (beta1, beta2) = self.state[k], self.gradient(w), self.betas
-                m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
-                self.state[k] = self.count(t), m, v
-                w *= self.decay()
-                w -= self.lr * self.direction(*self.state[k][1:], self.state[k][0])
-
-
-def slip(**parts):
-    """AdamW with these parts instead of the right ones."""
-    return type("Slip", (Parts,), parts)
+def cross_entropy_gradient(z, y, x, size):
+    """The right one: mean over the batch of (p - y) xᵀ."""
+    return (z.softmax(1) - y).T @ x / len(x)
 
 
 @exercise(
-    inputs=drawn_walk,
-    observe=walked,
-    tolerance=1e-6,
-    trials=10,
-    # seed 22: tiny gradients, with decay: all mistakes show
-    cases={"Fifty steps, with tiny gradients.": drawn_walk(Draw(22), steps=50)},
+    inputs=drawn_training,
+    tolerance=1e-8,
+    cases={
+        "The last batch is short: divide by the examples that are in it.": (
+            torch.tensor([[0.5, -1.0], [0.25, 2.0]]).double(),
+            torch.tensor([[1.0, 2.0], [-1.0, 0.5], [0.0, -3.0]]).double(),
+            torch.tensor([0, 1, 1]),
+            0.5,
+            2,
+            [torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0])],
+        )
+    },
     mistakes={
-        "The first step is lr long: divide both means by 1 - beta**t, and t = 1.": slip(
-            direction=lambda self, m, v, t: m / (v.sqrt() + self.eps)
+        "The gradient is that of the mean: divide by the number of examples.": trained(
+            lambda z, y, x, size: (z.softmax(1) - y).T @ x
         ),
-        "Each mean is divided by its own beta's 1 - beta**t.": slip(
-            direction=lambda self, m, v, t: (
-                m
-                / (1 - self.betas[0] ** t)
-                / ((v / (1 - self.betas[0] ** t)).sqrt() + self.eps)
-            )
+        "A short last batch has fewer examples: divide by what is in the batch.": trained(
+            lambda z, y, x, size: (z.softmax(1) - y).T @ x / size
         ),
-        "t grows by one a step: keep it for the next.": slip(count=lambda self, t: 1),
-        "Each parameter counts its own steps: without a gradient it makes none.": slip(
-            count=lambda self, t: max(t + 1, self.state[0][0])
+        "Use the short last batch too.": trained(
+            cross_entropy_gradient,
+            lambda order, size: [b for b in order.split(size) if len(b) == size],
         ),
-        "The decay is a factor 1 - lr * weight_decay on the weight.": slip(
-            decay=lambda self: 1 - self.weight_decay
+        "Take the examples in the order that is given.": trained(
+            cross_entropy_gradient, lambda order, size: order.sort().values.split(size)
         ),
-        "The decay must not pass through m and v: it is in no gradient.": slip(
-            gradient=lambda self, w: w.grad + self.weight_decay * w, decay=lambda self: 1
+        "One step for each batch, not one for each epoch.": trained(
+            cross_entropy_gradient, lambda order, size: [order]
         ),
-        "eps is added to the root, outside of it: for tiny gradients it counts.": slip(
-            direction=lambda self, m, v, t: (
-                m
-                / (1 - self.betas[0] ** t)
-                / (v / (1 - self.betas[1] ** t) + self.eps).sqrt()
-            )
+        "Go against the gradient: subtract it.": trained(cross_entropy_gradient, sign=1),
+        "Softmax comes before the difference: p - y, not z - y.": trained(
+            lambda z, y, x, size: (z - y).T @ x / len(x)
         ),
-        "The betas are settings: use those that are given.": (
-            lambda params, lr, betas, *rest: Parts(params, lr, (0.9, 0.999), *rest)
+        "Softmax goes over the classes, the last axis of the logits.": trained(
+            lambda z, y, x, size: (z.softmax(0) - y).T @ x / len(x)
         ),
     },
-    hint="Change each parameter in place, from its own m, v and t, and with the settings "
-    "given; leave those without a gradient alone.",
+    hint="For each batch: p = softmax(x Wᵀ), the gradient (p - y)ᵀ x / B, and one step.",
 )
-def adamw(params, lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
-    """An optimiser with step(): the class that the reader writes."""
-    return torch.optim.AdamW(params, lr, betas, eps, weight_decay)
+def train_linear(W, x, labels, lr, batch_size, orders):
+    """Mini-batch descent by autograd and torch.optim.SGD: the new weights (K, D)."""
+    W = W.clone().requires_grad_()
+    optimizer = torch.optim.SGD([W], lr=lr)
+    for order in orders:
+        for index in order.split(batch_size):
+            loss = F.cross_entropy(x[index] @ W.T, labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return W.detach()

@@ -1,4 +1,7 @@
-"""Exercises of lesson 01: pixels, channels, statistics, the nearest neighbour."""
+"""Exercises of the lesson on images as tensors: pixels, channels, places in memory, the
+bytes of a file."""
+
+import struct
 
 import torch
 from torch import Tensor
@@ -20,7 +23,7 @@ def value_and_dtype(answer, images):
         "By 255, not by the largest that is there.": lambda x: x.flatten(1) / x.max(),
         "flatten(1) keeps axis 0: one row for each image.": lambda x: x.flatten() / 255,
         "// cuts off all below white: use /.": lambda x: (x.flatten(1) // 255).float(),
-        "float32, as a layer's weights.": lambda x: x.flatten(1).double() / 255,
+        "float32, as a network's numbers.": lambda x: x.flatten(1).double() / 255,
     },
     hint="One row for each image; convert to float32, then divide by 255.",
 )
@@ -33,8 +36,10 @@ def to_float(images):
     inputs=lambda draw: (draw.bytes(draw.integer(1, 1 + draw.size), draw.size, 3),),
     observe=value_and_dtype,
     mistakes={
-        "Every channel must stay intact: reshape cuts the same line of memory elsewhere "
-        "and mixes the colours.": lambda x: x.reshape(1, 3, *x.shape[:2]) / 255,
+        "Every channel must stay intact: reshape keeps the reading order, in which the "
+        "colours of a pixel stand side by side, and so it mixes them.": (
+            lambda x: x.reshape(1, 3, *x.shape[:2]) / 255
+        ),
         "Height comes before width.": lambda x: x.permute(2, 1, 0)[None] / 255,
         "Add axis 0: a batch has four axes.": lambda x: x.permute(2, 0, 1) / 255,
         "By 255, not by the largest.": lambda x: x.permute(2, 0, 1)[None] / x.max(),
@@ -47,96 +52,89 @@ def photo_to_batch(photo):
     return torch.stack(photo.unbind(2))[None].float() / 255
 
 
-def unequal_batches(draw):
-    """Two batches or more of one to four images, in float32 or float64."""
-    dtype, mean = draw.choice(torch.float32, torch.float64), draw.uniform()
-    sizes = [draw.integer(1, 4) for _ in range(1 + draw.size)]
-    return ([mean + draw.normal(n, 1, 2, 1, dtype=dtype) for n in sizes],)
-
-
-def every(batches, dtype=torch.float64):
-    """All numbers of the batches in one row."""
-    return torch.cat([batch.flatten() for batch in batches]).to(dtype)
-
-
-def averaged(statistic, batches):
-    """The mean of the batches' own statistics."""
-    return torch.stack([statistic(batch) for batch in batches]).mean()
-
-
-def spread(x):
-    """The standard deviation, divided by M."""
-    return x.std(correction=0)
-
-
-def in_float32(batches):
-    """Sums and squares are added up in float32."""
-    x = every(batches, torch.float32)
-    return x.mean(), ((x**2).mean() - x.mean() ** 2).sqrt()
+def place_and_sizes(draw):
+    """An offset within a few images, and the C, H and W of these."""
+    C, H, W = draw.integer(1, 3), draw.integer(1, 1 + draw.size), draw.integer(1, 4)
+    return draw.integer(0, 3 * C * H * W - 1), C, H, W
 
 
 @exercise(
-    inputs=unequal_batches,
+    inputs=place_and_sizes,
     cases={
-        "A mean of 1000 and a small spread: in float32 the difference of two large "
-        "numbers loses its digits.": (
-            [1000 + torch.arange(64.0).cos() / 10, torch.ones(1) * 1000],
+        "The first number of the second row of the second channel of the second image.": (
+            (3 * 4 * 5) + (4 * 5) + 5,
+            3,
+            4,
+            5,
         )
     },
     mistakes={
-        "The batches have unequal sizes: add up sums, do not average means.": (
-            lambda batches: (averaged(torch.mean, batches), spread(every(batches)))
+        "Of each quotient keep what remains after dividing by the axis' own length.": (
+            lambda k, C, H, W: (k // (C * H * W), k // (H * W), k // W, k % W)
         ),
-        "The batches' own standard deviations leave out the spread between batches.": (
-            lambda batches: (every(batches).mean(), averaged(spread, batches))
+        "A row has W pixels, not H.": (
+            lambda k, C, H, W: (k // (C * H * W), k // (H * W) % C, k // H % W, k % H)
         ),
-        "Divide by M, not by M - 1.": lambda b: (every(b).mean(), every(b).std()),
-        "Add up in float64: float32 loses the difference of two large sums.": in_float32,
+        "The order is n, c, h, w.": (
+            lambda k, C, H, W: (k % W, k // W % H, k // (H * W) % C, k // (C * H * W))
+        ),
+        "The last axis runs fastest, and that is the width, not the channel.": (
+            lambda k, C, H, W: (k // (C * H * W), k % C, k // (C * W) % H, k // C % W)
+        ),
     },
-    hint="Add up how many, their sum, and the sum of their squares; then divide by M "
-    "(not M - 1), and take the root.",
+    hint="Divide by W: the remainder is w. Go on with the quotient: divide by H, then "
+    "by C.",
 )
-def mean_and_std(batches):
-    """Mean and standard deviation of all numbers in batches of unequal sizes."""
-    return every(batches).mean().item(), spread(every(batches)).item()
+def pixel_at(offset, C, H, W):
+    """The place (n, c, h, w) of the number at this offset in the memory of a contiguous
+    tensor [N, C, H, W]."""
+    shape = (1 + offset, C, H, W)  # images enough, whatever the offset
+    return tuple(i.item() for i in torch.unravel_index(torch.tensor(offset), shape))
 
 
-def best(score):
-    """The label of the training row t with the largest score for x."""
-    return lambda x, train_x, train_y: train_y[score(x, train_x).argmax(1)]
+def idx(images):
+    """The bytes of an IDX file: uint8 images (N, H, W)."""
+    return struct.pack(">4I", 0x0803, *images.shape) + images.numpy().tobytes()
 
 
-def half(t):
-    """Half the squared length of each row."""
-    return (t**2).sum(1) / 2
+def read(raw, start=16):
+    """uint8 images (N, H, W) from the bytes of an IDX file."""
+    shape = struct.unpack(">3I", raw[4:16])
+    pixels = torch.frombuffer(bytearray(raw), dtype=torch.uint8)[start:]
+    return pixels[: shape[0] * shape[1] * shape[2]].view(shape)
 
 
 @exercise(
     inputs=lambda draw: (
-        draw.normal(draw.integer(1, 4), 1 + draw.size),
-        draw.normal(2 * draw.size, 1 + draw.size, scale=draw.uniform(0.5, 2)),
-        draw.labels(2 * draw.size, 10),
+        idx(draw.bytes(draw.integer(1, 1 + draw.size), draw.size, draw.integer(1, 4))),
     ),
+    observe=value_and_dtype,
     cases={
-        "The points lie at 1, 2 and 9, and are labelled 4, 7 and 1.": (
-            torch.tensor([[1.1, 0.0], [1.7, 0.0], [9.0, 1.0]]),
-            torch.tensor([[1.0, 0.0], [2.0, 0.0], [9.0, 0.0]]),
-            torch.tensor([4, 7, 1]),
+        "There are 300 images: a length takes 4 bytes, the most significant first.": (
+            idx((torch.arange(300 * 2 * 3) % 256).byte().view(300, 2, 3)),
         )
     },
     mistakes={
-        "Without half the squared length, long vectors win.": best(lambda x, t: x @ t.T),
-        "Half the squared length, not all of it: short vectors win.": best(
-            lambda x, t: x @ t.T - 2 * half(t)
+        "Skip the header: the pixels begin after 16 bytes.": (
+            lambda raw: read(raw, start=0)[:, None] / 255
         ),
-        "Subtract half the squared length.": best(lambda x, t: x @ t.T + half(t)),
-        "The largest score, not the smallest.": best(lambda x, t: half(t) - x @ t.T),
-        "Return train_y of the nearest row, not its index.": (
-            lambda x, train_x, train_y: torch.cdist(x, train_x).argmin(1)
+        "The rows come first, then the columns: [N, 1, H, W].": (
+            lambda raw: (
+                read(raw)[:, None].reshape(len(read(raw)), 1, *read(raw).mT.shape[1:])
+                / 255
+            )
         ),
+        "Axis 1 is missing: grey images have one channel.": lambda raw: read(raw) / 255,
+        "White, 255, must become exactly 1.": lambda raw: read(raw)[:, None] / 256,
+        "By 255, not by the largest that is there.": (
+            lambda raw: read(raw)[:, None] / read(raw).max()
+        ),
+        "float32 from 0 to 1, not bytes.": lambda raw: read(raw)[:, None],
+        "float32, as a network's numbers.": lambda raw: read(raw)[:, None].double() / 255,
     },
-    hint="The score x · t - ||t||²/2 is largest where the distance is smallest.",
+    hint="Bytes 4 to 15 hold N, H and W, four bytes each, the most significant first; all "
+    "later ones are pixels, in the order of a contiguous tensor.",
 )
-def nearest_neighbour(x, train_x, train_y):
-    """Label of the nearest training row, for each row of x."""
-    return train_y[torch.cdist(x, train_x).argmin(1)]
+def images_of(raw):
+    """The images of an IDX file, from its bytes: float32 (N, 1, H, W) from 0 to 1."""
+    return read(raw)[:, None].float() / 255

@@ -1,4 +1,4 @@
-"""Exercises of lesson 05: multilayer perceptrons."""
+"""Exercises of the lesson on multilayer perceptrons."""
 
 from itertools import product
 
@@ -63,46 +63,43 @@ def collapse_all(layers):
     return (x[1:] - x[0]).T, x[0]
 
 
-def draw_units(draw):
-    """x, W, b of whole numbers: sums of exactly 0 are frequent."""
-    N, D, H = draw.integer(1, 2 * draw.size), draw.integer(1, 3), draw.integer(1, 4)
-    drawn = draw.normal(N, D), draw.normal(H, D), draw.normal(H, scale=2)
-    return tuple(v.round() + 0.0 for v in drawn)  # + 0.0: no negative zeros
+def odd_inputs(answer):
+    """The shapes of the network, and the inputs for which it answers "odd"."""
+    made = answer()
+    if not isinstance(made, tuple | list):
+        return made
+    W1, b1, W2, b2 = (torch.as_tensor(p).double() for p in made)
+    bits = torch.tensor(list(product((0.0, 1.0), repeat=3))).double()  # (8, 3)
+    outputs = F.linear(F.relu(F.linear(bits, W1, b1)), W2, b2).flatten()  # (8,)
+    shapes = [str(tuple(p.shape)) for p in (W1, b1, W2, b2)]
+    odd = [str(tuple(b)) for b in bits[outputs > 0.5].int().tolist()]
+    return f"shapes {', '.join(shapes)}", f"above 0.5 for {', '.join(odd)}"
 
 
-def wrong_activity(is_dead, is_linear):
-    """`activity` with two wrong questions about the sums u (N, H)."""
-
-    def activity(x, W, b):
-        u = x @ W.T + b
-        return is_dead(u).sum().item(), is_linear(u).sum().item()
-
-    return activity
+def network_of_sum(knots, weights, bias=0.0):
+    """An MLP whose hidden units see the sum of the inputs, each from its knot on."""
+    b1 = -torch.tensor(knots)
+    return torch.ones(len(knots), 3), b1, torch.tensor([weights]), torch.tensor([bias])
 
 
 @exercise(
-    inputs=draw_units,
-    cases={"All sums are 0 here.": (torch.zeros(2, 1), torch.ones(1, 1), torch.zeros(1))},
+    cases={"As a function of the sum u, 0 to 3, the output should be 0, 1, 0, 1.": ()},
     mistakes={
-        "Dead is zero for every example: go along dimension 0.": (
-            wrong_activity(lambda u: (u <= 0).all(1), lambda u: (u > 0).all(1))
+        "From u = 2 on it must rise again: a third hinge.": lambda: network_of_sum(
+            [0.0, 1.0, 2.0], [1.0, -2.0, 0.0]
         ),
-        "Zero for some examples and not for others is neither dead nor linear.": (
-            wrong_activity(lambda u: (u <= 0).any(0), lambda u: (u > 0).any(0))
+        "This answers the opposite question: is the sum even?": lambda: network_of_sum(
+            [0.0, 1.0, 2.0], [-1.0, 2.0, -2.0], bias=1.0
         ),
-        "A sum of exactly 0 gives 0: it counts as zero, not as above.": (
-            wrong_activity(lambda u: (u < 0).all(0), lambda u: (u >= 0).all(0))
-        ),
-        "Do not forget the bias: the sum is xWᵀ + b.": (
-            lambda x, W, b: activity.solution(x, W, 0 * b)
+        "Three hidden units are enough.": lambda: network_of_sum(
+            [0.0, 1.0, 2.0, 3.0], [1.0, -2.0, 2.0, -2.0]
         ),
     },
-    hint="Value 1: dead, value 2: linear. Both are asked about a unit over all examples.",
+    observe=odd_inputs,
 )
-def activity(x, W, b):
-    """How many ReLU units are dead, and how many never bend."""
-    hidden = F.relu(F.linear(x, W, b))  # (N, H)
-    return (hidden.amax(0) == 0).sum().item(), (hidden.amin(0) > 0).sum().item()
+def parity_network():
+    """Three hidden ReLU units whose output is above 0.5 for an odd sum."""
+    return network_of_sum([0.0, 1.0, 2.0], [1.0, -2.0, 2.0])
 
 
 def draw_epoch(draw):
@@ -161,42 +158,3 @@ def one_epoch(x, y, W1, b1, W2, b2, lr, batch_size, clear=True, weigh=True):
         sizes.append(len(yb) if weigh else 1)
     mean = sum(n * loss for n, loss in zip(sizes, losses, strict=True)) / sum(sizes)
     return *(p.detach() for p in parameters), mean
-
-
-def odd_inputs(answer):
-    """The shapes of the network, and the inputs for which it answers "odd"."""
-    made = answer()
-    if not isinstance(made, tuple | list):
-        return made
-    W1, b1, W2, b2 = (torch.as_tensor(p).double() for p in made)
-    bits = torch.tensor(list(product((0.0, 1.0), repeat=3))).double()  # (8, 3)
-    outputs = F.linear(F.relu(F.linear(bits, W1, b1)), W2, b2).flatten()  # (8,)
-    shapes = [str(tuple(p.shape)) for p in (W1, b1, W2, b2)]
-    odd = [str(tuple(b)) for b in bits[outputs > 0.5].int().tolist()]
-    return f"shapes {', '.join(shapes)}", f"above 0.5 for {', '.join(odd)}"
-
-
-def network_of_sum(knots, weights, bias=0.0):
-    """An MLP whose hidden units see the sum of the inputs, each from its knot on."""
-    b1 = -torch.tensor(knots)
-    return torch.ones(len(knots), 3), b1, torch.tensor([weights]), torch.tensor([bias])
-
-
-@exercise(
-    cases={"As a function of the sum s, 0 to 3, the output should be 0, 1, 0, 1.": ()},
-    mistakes={
-        "From s = 2 on it must rise again: a third hinge.": lambda: network_of_sum(
-            [0.0, 1.0, 2.0], [1.0, -2.0, 0.0]
-        ),
-        "This answers the opposite question: is the sum even?": lambda: network_of_sum(
-            [0.0, 1.0, 2.0], [-1.0, 2.0, -2.0], bias=1.0
-        ),
-        "Three hidden units are enough.": lambda: network_of_sum(
-            [0.0, 1.0, 2.0, 3.0], [1.0, -2.0, 2.0, -2.0]
-        ),
-    },
-    observe=odd_inputs,
-)
-def parity_network():
-    """Three hidden ReLU units whose output is above 0.5 for an odd sum."""
-    return network_of_sum([0.0, 1.0, 2.0], [1.0, -2.0, 2.0])

@@ -1,10 +1,8 @@
-"""Exercises of lesson 13: published results, spread, and the best of many."""
+"""Exercises of the lesson on published results: what is left open, and who is ahead."""
 
 import itertools
 import math
 import statistics
-
-import torch
 
 from lessons_src.exercises import exercise
 
@@ -83,67 +81,6 @@ def report(values, t):
     return _reported()(values, t)
 
 
-def _record(*accuracies):
-    return {"runs": [{"seed": k, "accuracy": a} for k, a in enumerate(accuracies)]}
-
-
-def _runs_and_claim(draw):
-    """Accuracies and the claim in 64ths: their sums are exact, so no digit decides."""
-    values = [
-        draw.choice(0.2, 0.125, *[draw.integer(40, 64) / 64 for _ in range(4)])
-        for _ in range(1 + draw.size)
-    ]
-    return _record(*values), draw.integer(44, 64) / 64
-
-
-def _judged(dead=0.2, middle=statistics.fmean, mean_reaches=True, best_reaches=True):
-    """`judge` with a mistake: in who died, or in whether an equal value reaches it."""
-
-    def judge(record, claim):
-        alive = [r["accuracy"] for r in record["runs"] if r["accuracy"] > dead]
-        if not alive:
-            return "all died"
-        mean, best = middle(alive), max(alive)
-        if mean > claim or (mean == claim and mean_reaches):
-            return "holds"
-        reached = best > claim or (best == claim and best_reaches)
-        return "best only" if reached else "does not hold"
-
-    return judge
-
-
-@exercise(
-    inputs=_runs_and_claim,
-    cases={
-        "The mean is the claim: at least means that this is enough.": (
-            _record(0.75, 1.0),
-            0.875,
-        ),
-        "A run that equals the claim reaches it.": (_record(0.5, 0.9674), 0.9674),
-        "An accuracy of at most 0.2 is a death: ask this first, before any claim.": (
-            _record(0.1135, 0.2),
-            0.1,
-        ),
-        "The mean is above the claim, though most runs are below.": (
-            _record(0.75, 0.75, 1.0),
-            0.8125,
-        ),
-    },
-    mistakes={
-        "A run that died is left out of the mean.": _judged(dead=0),
-        "A run at 0.2 died too: at most 0.2.": _judged(dead=0.1999),
-        "A mean that equals the claim holds it: at least.": _judged(mean_reaches=False),
-        "A run that equals the claim reaches it: at least.": _judged(best_reaches=False),
-        "Compare the mean of the runs, not their median.": (
-            _judged(middle=statistics.median)
-        ),
-    },
-)
-def judge(record, claim):
-    """ "all died", "holds", "best only" or "does not hold"."""
-    return _judged()(record, claim)
-
-
 def _in_pairs(draw):
     """Accuracies in tenths: many choices of signs give one mean but for last digits."""
     n = 1 + min(draw.size, 5)
@@ -206,52 +143,98 @@ def paired_p(a, b):
     return _signs()(a, b)
 
 
-def _best_of(p, N, n):
-    """The expected maximum of n binomial shares of N, each with probability p."""
-    k = torch.arange(N, dtype=torch.float64)
-    log_choose = math.lgamma(N + 1) - (k + 1).lgamma() - (N - k + 1).lgamma()
-    log_weights = log_choose + k * math.log(p) + (N - k) * math.log1p(-p)
-    return (1 - log_weights.exp().cumsum(0) ** n).mean().item()
+def _student(freedom):
+    """The 97.5 % point of Student's distribution, by its expansion about the normal one."""
+    z = 1.959964
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return sum(term / freedom**k for k, term in enumerate(terms))
 
 
-def _best_reported(draw):
-    """What somebody reports on average whose runs truly have a drawn accuracy."""
-    N, n = draw.integer(20, 100 * draw.size), draw.integer(1, 10 * draw.size)
-    return _best_of(draw.uniform(0.1, 0.9), N, n), N, n
+def _two_recipes(draw):
+    """Accuracies of two recipes whose seeds bring most of the spread, in pairs or not."""
+    paired = draw.choice(True, False)
+    n = 4 + draw.integer(0, draw.size)
+    shared = [draw.uniform(-0.02, 0.02) for _ in range(n)]
+    a = [0.9 + x + draw.uniform(0, 0.01) for x in shared]
+    ahead = draw.choice(-0.02, 0.0, 0.02)
+    b = [0.9 + ahead + x + draw.uniform(0, 0.015) for x in shared]
+    if not paired:
+        b += [0.9 + ahead + draw.uniform(-0.02, 0.02) for _ in range(draw.size)]
+    return a, b, paired, _student
 
 
-def _halved(times=30, images=None, runs=None, grid=None):
-    """`true_accuracy` with a mistake, such as another number of images than is given."""
+def _answered(low, high):
+    return low, high, "b" if low > 0 else "a" if high < 0 else "cannot tell"
 
-    def true_accuracy(reported, N, n):
-        low, high = 0.0, 1.0
-        for _ in range(times):
-            p = (low + high) / 2
-            above = _best_of(p, images or N, runs or n) > reported
-            low, high = (low, p) if above else (p, high)
-        return round(p, grid) if grid else p
 
-    return true_accuracy
+def _compared(
+    spread=statistics.variance, pairs="used", freedom="welch", sign=1, factor=None
+):
+    """`compare` with a mistake: in the spread, the pairs, the degrees of freedom, ..."""
+
+    def compare(a, b, paired, t):
+        if paired if pairs == "used" else pairs == "always":
+            both = zip(a, b, strict=pairs == "used")
+            d = [y - x for x, y in both]
+            middle, V, nu = statistics.fmean(d), spread(d) / len(d), len(d) - 1
+        else:
+            v = [spread(values) / len(values) for values in (a, b)]
+            middle, V = statistics.fmean(b) - statistics.fmean(a), sum(v)
+            nu = V**2 / (v[0] ** 2 / (len(a) - 1) + v[1] ** 2 / (len(b) - 1))
+            if freedom == "sum":
+                nu = len(a) + len(b) - 2
+            elif freedom == "whole":
+                nu = int(nu)
+        reach = (factor or t(nu)) * V**0.5
+        return _answered(sign * middle - reach, sign * middle + reach)
+
+    return compare
 
 
 @exercise(
-    inputs=_best_reported,
+    inputs=_two_recipes,
     cases={
-        "The best of one run is that run: nothing flatters.": (0.9, 1000, 1),
-        "Ten runs of the page's 10,000 images.": (0.9943, 10_000, 10),
+        "In pairs, a small lead can be certain: take the differences.": (
+            [0.80, 0.85, 0.90, 0.95],
+            [0.811, 0.86, 0.91, 0.959],
+            True,
+            _student,
+        ),
+        "The same numbers as independent runs: the seeds' spread does not cancel.": (
+            [0.80, 0.85, 0.90, 0.95],
+            [0.811, 0.86, 0.91, 0.959],
+            False,
+            _student,
+        ),
+        "All of the interval is below 0: a is ahead.": (
+            [0.95, 0.951, 0.952, 0.953],
+            [0.80, 0.82, 0.81, 0.79, 0.80],
+            False,
+            _student,
+        ),
     },
     mistakes={
-        "Look for a p below it, whose expected maximum is the reported number.": (
-            lambda reported, N, n: reported
+        "paired is ignored: the interval of the mean difference is far narrower.": (
+            _compared(pairs="never")
         ),
-        "Six digits are wanted: halve some 25 times or more.": _halved(times=12),
-        "Six digits are wanted: a grid of 0.001 is too coarse.": _halved(grid=3),
-        "N is that of the call, not the page's 10,000.": _halved(images=10_000),
-        "n is that of the call, not the page's 10.": _halved(runs=10),
+        "Without pairs the places mean nothing: use both lists as independent runs.": (
+            _compared(pairs="always")
+        ),
+        "s² divides by n − 1.": _compared(spread=statistics.pvariance),
+        "Welch's degrees of freedom are not n_a + n_b − 2.": _compared(freedom="sum"),
+        "The degrees of freedom need not be whole: do not round them.": (
+            _compared(freedom="whole")
+        ),
+        "How far b is above a: b minus a.": _compared(sign=-1),
+        "t is given: 1.96 is for many runs.": _compared(factor=1.959964),
     },
-    tolerance=2e-6,
-    trials=10,
+    hint="Values 1 and 2 are the ends of the interval, value 3 is the answer.",
 )
-def true_accuracy(reported, N, n):
-    """The p whose expected maximum is the reported share, by halving."""
-    return _halved()(reported, N, n)
+def compare(a, b, paired, t):
+    """The interval for the mean of b minus that of a, and which one is ahead."""
+    return _compared()(a, b, paired, t)

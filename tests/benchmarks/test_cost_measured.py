@@ -189,7 +189,7 @@ def test_an_unknown_lesson_is_answered(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         classroom.main()
     assert end.value.code == 2
-    assert "unknown: 99_none; there are: 01_images_as_tensors" in capsys.readouterr().err
+    assert "unknown: 99_none; there are: images_as_tensors" in capsys.readouterr().err
 
 
 def test_classroom_needs_the_real_data(monkeypatch):

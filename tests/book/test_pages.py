@@ -4,6 +4,7 @@ Builds nothing: `make book` does. Skipped where the book or Chromium is missing,
 LESSONS_REQUIRE_BROWSER=1 says that they must be there.
 """
 
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,7 @@ BY_CLICKS = f"""async boxes => {{
     }}
     return told;
 }}"""
+MINUTES = r"\*\*Reading\*\* (\d+) minutes · \*\*exercises\*\* (\d+) minutes"
 SEARCH = ".search-button, .search-button-field, input[type=search]"
 
 
@@ -169,6 +171,7 @@ def test_page(visit, page):
     fits_a_desk(tab)
     if page in LESSONS:
         quizzes_answer(tab)
+        promises_are_shown(tab, page)
 
 
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
@@ -315,6 +318,27 @@ def quizzes_answer(tab) -> None:
         assert sum(words.startswith("Right.") for words in reasons) == 1
 
 
+def promises_are_shown(tab, page) -> None:
+    """Each cell that promises something has its strip, with a mark for each condition;
+    opened, it shows the conditions."""
+    notebook = json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))
+    promised = [c["metadata"]["promise"] for c in notebook["cells"] if is_promising(c)]
+    strips = tab.locator("details.nn-promise")
+    shown = strips.evaluate_all("""all => all.map(e => [
+        e.querySelectorAll('summary > :is(.nn-range, .nn-tick)').length,
+        [...e.querySelectorAll('code')].map(code => code.textContent)])""")
+    assert shown == [[len(conditions), conditions] for conditions in promised]
+    outside = strips.evaluate_all("""all => all.filter(e => {
+        const circle = e.querySelector('circle');
+        return circle && !(circle.getAttribute('cx') >= 4 && circle.getAttribute('cx') <= 52);
+    }).length""")
+    assert outside == 0
+
+
+def is_promising(cell) -> bool:
+    return bool(cell["metadata"].get("promise"))
+
+
 def by_keyboard(tab, quiz) -> list[str]:
     """The reasons that a quiz gives when Space and arrow keys choose."""
     box, told = quiz.element_handle(), []
@@ -389,11 +413,13 @@ def test_headings_menu_on_a_phone(visit):
 def test_welcome_lists_the_lessons_that_there_are():
     """The table on the welcome page names the lessons of the book and their minutes."""
     rows = re.findall(
-        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \|",
+        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \| (\d+) \|",
         (ROOT / "book/index.md").read_text(),
     )
     minutes = {}
     for lesson in LESSONS:
         text = (ROOT / f"{lesson}.ipynb").read_text()
-        minutes[lesson] = re.search(r"\*\*Time\.\*\* (\d+) minutes", text)[1]
-    assert dict(rows) == minutes
+        minutes[lesson] = re.search(MINUTES, text).groups()
+    assert {
+        lesson: (reading, exercises) for lesson, reading, exercises in rows
+    } == minutes

@@ -16,18 +16,18 @@ SEEDS = range(5)  # a reader's check draws its seed: what holds must hold for al
 def tasks():
     """(lesson, name) of every exercise that a lesson sets."""
     for path in LESSONS:
-        for cell in cells(path.stem):
+        lesson = path.stem.split("_", 1)[1]
+        for cell in cells(lesson):
             if "exercise" in tags(cell):
-                yield path.stem, re.search(r"^check\.(\w+)\(", cell.source, re.M)[1]
+                yield lesson, re.search(r"^check\.(\w+)\(", cell.source, re.M)[1]
 
 
 def checker(lesson, name) -> Exercise:
-    topic = re.sub(r"^\w?\d+_", "", lesson)
-    return getattr(importlib.import_module(f"lessons_src.exercises.{topic}"), name)
+    return getattr(importlib.import_module(f"lessons_src.exercises.{lesson}"), name)
 
 
 # What a lesson's exercises build on: solutions call it, or the page hands it over.
-BUILT_ON = {"03_backpropagation": ("Value", "as_value", "topological_order")}
+BUILT_ON = {"chain_rule": ("Value", "as_value", "topological_order")}
 TASKS = list(tasks())
 MISTAKES = [(*task, hint) for task in TASKS for hint in checker(*task).mistakes]
 every_task = pytest.mark.parametrize(("lesson", "name"), TASKS)
@@ -38,9 +38,10 @@ def handed_over(lesson, name):
     """What the solution cell hands to its checker: the solution, then the rest."""
     engine = definitions(lesson, *BUILT_ON.get(lesson, ()))
     for cell in cells(lesson):
-        tried = "\n".join([cell.source, *cell.metadata.get("promise", [])])
-        call = re.search(rf"^check\.{name}(?:\.accepts)?\(([\w, ]+)\)", tried, re.M)
-        if call and "solution" in tags(cell):
+        (tried,) = (
+            cell.metadata.get("promise", [""]) if "solution" in tags(cell) else [""]
+        )
+        if call := re.fullmatch(rf"check\.{name}\.accepts\(([\w, ]+)\)", tried):
             solution, *page = call[1].split(", ")
             written = definitions(lesson, solution, tag="solution", **engine)
             return written[solution], *(engine[other] for other in page)

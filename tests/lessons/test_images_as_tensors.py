@@ -1,4 +1,5 @@
-"""Lesson 01: its boxed equations, and its functions against torch."""
+"""The lesson on images as tensors: its boxed equations, and its functions against
+torch."""
 
 import math
 from types import SimpleNamespace
@@ -7,27 +8,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lesson_source import cells, definitions
+from torchvision import transforms
+from torchvision.datasets.mnist import read_image_file
 
-from lessons_src import train
+from lessons_src.exercises import images_as_tensors as check
 
-LESSON = "01_images_as_tensors"
+LESSON = "images_as_tensors"
 
 
 @pytest.fixture(scope="module")
 def lesson():
-    names = (
-        "idx_header",
-        "write_idx",
-        "coarser",
-        "offset",
-        "pixel_moments",
-        "class_means",
-        "one_image",
-        "loop",
-        "product",
-        "batches",
-    )
-    return SimpleNamespace(**definitions(LESSON, *names))
+    return SimpleNamespace(**definitions(LESSON, "coarser", "offset"))
+
+
+@pytest.fixture(scope="module")
+def solutions():
+    names = ("to_float", "photo_to_batch", "pixel_at", "images_of")
+    return SimpleNamespace(**definitions(LESSON, *names, tag="solution"))
 
 
 def some_bytes(*shape, seed=0):
@@ -49,83 +46,16 @@ def test_eq_offset(lesson):
 
 
 def test_eq_wrap():
-    """uint8 sums and differences are taken modulo 256, for all 65,536 pairs."""
+    """uint8 sums and differences are taken modulo 256, for all 65,536 pairs; with a
+    fraction, torch computes in float32."""
     a, b = torch.cartesian_prod(torch.arange(256), torch.arange(256)).T
     assert torch.equal((a.byte() + b.byte()).long(), (a + b) % 256)
     assert torch.equal((a.byte() - b.byte()).long(), (a - b) % 256)
-
-
-def test_eq_pixel_moments(lesson):
-    """Mean and standard deviation from the 256 counts are those over all pixels, in
-    float64."""
-    dark = some_bytes(20, 1, 28, 28) // 5
-    extremes = torch.tensor([0, 255, 255, 255], dtype=torch.uint8).view(1, 1, 2, 2)
-    black = torch.zeros(2, 1, 3, 3, dtype=torch.uint8)
-    for images in (dark, extremes, black, ~black):
-        x = images.double() / 255
-        expected = (x.mean().item(), x.std(correction=0).item())
-        assert lesson.pixel_moments(images) == pytest.approx(
-            expected, rel=1e-12, abs=1e-12
-        )
-
-
-def test_eq_normalise():
-    """(x - m) / s has mean (μ - m) / s and standard deviation σ / s: 0 and 1 for m =
-    μ, s = σ."""
-    x = (
-        torch.rand(1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-        ** 3
-    )
-    mu, sigma = x.mean(), x.std(correction=0)
-    for m, s in [(0.1302, 0.3069), (0.5, 0.5), (0.0, 1.0), (mu, sigma)]:
-        new = (x - m) / s
-        torch.testing.assert_close(new.mean(), (mu - m) / s, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(
-            new.std(correction=0), sigma / s, rtol=1e-12, atol=1e-12
-        )
-    assert abs(new.mean()) < 1e-12 and abs(new.std(correction=0) - 1) < 1e-12
-
-
-def test_eq_nearest_mean(lesson):
-    """With W = μ and b = -|μ|²/2, the largest score belongs to the smallest distance, and
-    -2 z is the squared distance but for |x|², the same for all classes."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(200, 30, dtype=torch.float64, generator=generator)
-    W = 3 * torch.randn(10, 30, dtype=torch.float64, generator=generator)
-    z = lesson.product(x, W, -(W**2).sum(1) / 2)
-    squared = ((x[:, None] - W) ** 2).sum(2)
-    assert torch.equal(z.argmax(1), squared.argmin(1))
-    torch.testing.assert_close(-2 * z + (x**2).sum(1, keepdim=True), squared)
-
-
-def test_eq_batch_count(lesson):
-    """⌈N/B⌉ batches, the last of N - (⌈N/B⌉ - 1) B, between 1 and B: for all small N
-    and B."""
-    for n in range(1, 40):
-        for b in range(1, 45):
-            sizes = [len(index) for index in lesson.batches(n, b)]
-            count = math.ceil(n / b)
-            assert len(sizes) == count and sizes[-1] == n - (count - 1) * b
-            assert sizes[:-1] == [b] * (count - 1) and 1 <= sizes[-1] <= b
+    assert torch.equal(a.byte() - 0.5, a - 0.5)
+    assert (a.byte() - 0.5).dtype == torch.float32
 
 
 # The lesson's functions
-
-
-def test_written_idx_files_are_read_by_torchvision(lesson, tmp_path):
-    """The 16-byte header is right: torchvision reads the same images and labels back."""
-    from torchvision import datasets
-
-    assert lesson.idx_header(some_bytes(3)).hex() == "00000801" + "00000003"
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    images, labels = some_bytes(7, 28, 28), torch.arange(7).byte()
-    for name in ("train", "t10k"):
-        lesson.write_idx(raw / f"{name}-images-idx3-ubyte", images)
-        lesson.write_idx(raw / f"{name}-labels-idx1-ubyte", labels)
-    for is_training in (True, False):
-        read = datasets.MNIST(tmp_path, train=is_training, download=False)
-        assert torch.equal(read.data, images) and torch.equal(read.targets, labels.long())
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 7, 14, 28])
@@ -136,61 +66,53 @@ def test_coarser_is_average_pooling(lesson, n):
     torch.testing.assert_close(lesson.coarser(digit, n), expected)
 
 
-def test_class_means_are_means_of_the_class(lesson):
-    """Each row is torch's mean over the images of that class, wherever they stand."""
-    images, labels = some_bytes(50, 1, 4, 4), torch.arange(50) * 7 % 10
-    means = lesson.class_means(images, labels)
-    assert means.shape == (10, 16) and means.dtype == torch.float64
-    for k in range(10):
-        rows = [images[i].flatten().double() / 255 for i in range(50) if labels[i] == k]
-        torch.testing.assert_close(means[k], torch.stack(rows).mean(0))
+def test_pixel_at_undoes_the_offset(lesson, solutions):
+    """The exercise's solution finds the pixel back, for every place of several shapes."""
+    for shape in [(2, 3, 4, 5), (1, 1, 28, 28), (5, 1, 1, 7), (3, 2, 7, 1)]:
+        for place in torch.cartesian_prod(*map(torch.arange, shape)).tolist():
+            offset = lesson.offset(*place, *shape[1:])
+            assert solutions.pixel_at(offset, *shape[1:]) == tuple(place)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_three_ways_to_score_equal_torch(lesson, scale):
-    """Number by number, image by image and as one product: `F.linear`, values and
-    gradients."""
-    generator = torch.Generator().manual_seed(0)
-    x, W, b = (
-        (
-            scale * torch.randn(s, dtype=torch.float64, generator=generator)
-        ).requires_grad_()
-        for s in ((6, 30), (10, 30), (10,))
-    )
-    expected = F.linear(x, W, b)
-    wanted = torch.autograd.grad(expected.square().sum(), (x, W, b))
-    for way in (lesson.loop, lesson.product):
-        z = way(x, W, b)
-        torch.testing.assert_close(z, expected)
-        got = torch.autograd.grad(z.square().sum(), (x, W, b))
-        for g, w in zip(got, wanted, strict=True):
-            torch.testing.assert_close(g, w)
-    slow = lesson.one_image(x[0].tolist(), W.tolist(), b.tolist())
-    torch.testing.assert_close(
-        torch.tensor(slow, dtype=torch.float64), expected[0].detach()
-    )
+def test_photographs_become_what_totensor_makes(solutions):
+    """[H, W, C] bytes as a batch: torchvision's ToTensor, to the last bit."""
+    photo = some_bytes(9, 5, 3)
+    theirs = transforms.ToTensor()(photo.numpy())
+    assert torch.equal(solutions.photo_to_batch(photo)[0], theirs)
 
 
-def test_batches_are_those_of_the_shared_module(lesson):
-    """The lesson's function is train.batches: same order, each index once, own
-    generator only."""
-    state = torch.get_rng_state()
-    for n, b in [(1, 1), (10, 4), (64, 64), (100, 7), (5, 9)]:
-        for seed in (None, 0, 1):
-            made = [
-                list(
-                    f(n, b, None if seed is None else torch.Generator().manual_seed(seed))
-                )
-                for f in (lesson.batches, train.batches)
-            ]
-            assert all(map(torch.equal, *made)) and len(made[0]) == len(made[1])
-            assert torch.cat(made[0]).sort().values.tolist() == list(range(n))
-    assert torch.equal(torch.get_rng_state(), state)
+def test_images_of_an_idx_file_are_what_torchvision_reads(solutions, tmp_path):
+    """The blank file's solution gives torchvision's images, scaled; so does its oracle,
+    and the bytes that the checker draws are an IDX file."""
+    for shape in [(7, 28, 28), (1, 3, 5), (300, 2, 1)]:
+        raw = check.idx(some_bytes(*shape))
+        (tmp_path / "file").write_bytes(raw)
+        theirs = read_image_file(str(tmp_path / "file"))[:, None].float() / 255
+        for images_of in (solutions.images_of, check.images_of.solution):
+            assert torch.equal(images_of(raw), theirs)
+    header = check.idx(torch.zeros(60_000, 28, 28, dtype=torch.uint8))[:16]
+    assert header.hex(" ", 4) == "00000803 0000ea60 0000001c 0000001c"
+
+
+# What the page shows
 
 
 def test_lesson_shows_the_failures_it_announces():
     """The deliberate failure is stored: reshape gives the right shape and other
-    pixels, and the linear layer refuses uint8 by name."""
+    pixels, and the matrix product refuses uint8 by name."""
     text = [str(o) for c in cells(LESSON) for o in c.get("outputs", [])]
     assert any("same shape: True\\nsame pixels: False" in t for t in text)
     assert any("unsigned char != float" in t for t in text)
+
+
+def test_reshape_of_a_permuted_tensor_copies():
+    """reshape goes by the reading order: after permute it keeps each channel whole, and
+    copies where no strides describe the result; view raises there."""
+    photo = some_bytes(6, 4, 3)
+    right = photo.permute(2, 0, 1)
+    line = right.reshape(72)
+    assert not right.is_contiguous() and line.data_ptr() != photo.data_ptr()
+    rows = line.view(3, 24)
+    assert all(torch.equal(rows[c], photo[:, :, c].flatten()) for c in range(3))
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        right.view(72)

@@ -1,9 +1,8 @@
-"""Lesson 05, multilayer perceptrons: its equations, its functions and its checkers.
+"""The lesson on multilayer perceptrons: its equations, its functions and its loop.
 
 What a boxed equation says, written out in float64, is what torch gives.
 """
 
-import json
 import math
 from functools import partial
 from itertools import product
@@ -14,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from lesson_source import close, definitions, drawn
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
-from lessons_src import records, train
+from lessons_src import train
 from lessons_src.data import Split
 
-LESSON = "05_multilayer_perceptrons"
+LESSON = "multilayer_perceptrons"
 FUNCTIONS = (
     "xor_clouds",
     "xor_by_hand",
@@ -31,34 +29,6 @@ FUNCTIONS = (
     "mlp",
     "train_by_hand",
     "evaluate_by_hand",
-    "warmup_decay",
-    "train_well",
-    "dead",
-    "sigmoid",
-    "tanh",
-    "save",
-    "load",
-)
-EXTREME = torch.tensor(
-    [
-        0.0,
-        -0.0,
-        1e-30,
-        1.0,
-        -1.0,
-        20.0,
-        -20.0,
-        88.0,
-        -88.0,
-        100.0,
-        -100.0,
-        1e4,
-        -1e4,
-        3e38,
-        -3e38,
-        torch.inf,
-        -torch.inf,
-    ]
 )
 
 
@@ -106,9 +76,9 @@ def test_eq_collapse():
 def zigzag(x, knots, values):
     """The boxed sum, term by term."""
     n = len(knots) - 1
-    s = [(values[i + 1] - values[i]) / (knots[i + 1] - knots[i]) for i in range(n)]
-    total = values[0] + s[0] * max(0.0, x - knots[0])
-    return total + sum((s[i] - s[i - 1]) * max(0.0, x - knots[i]) for i in range(1, n))
+    m = [(values[i + 1] - values[i]) / (knots[i + 1] - knots[i]) for i in range(n)]
+    total = values[0] + m[0] * max(0.0, x - knots[0])
+    return total + sum((m[i] - m[i - 1]) * max(0.0, x - knots[i]) for i in range(1, n))
 
 
 def test_eq_hinges():
@@ -162,93 +132,18 @@ def test_published_parameter_counts_are_those_of_the_published_networks(page):
         assert sum(p.numel() for p in page["mlp"](*sizes).parameters()) == published
 
 
-def test_what_the_page_says_of_r2s_seeds():
-    """The published numbers lie among the recorded ones, and these are far apart after
-    epoch 1."""
-    runs = [run["test_accuracy"] for run in records.recorded("R2")["runs"]]
-    for shares, published in zip(
-        zip(*runs, strict=True), (0.363, 0.548, 0.628), strict=False
-    ):
-        assert min(shares) < published < max(shares)
-    first, last = ([shares[k] for shares in runs] for k in (0, -1))
-    assert max(first) - min(first) > 0.1 > 2 * (max(last) - min(last))
-
-
-def test_eq_warmup_decay(page):
-    """min(1, rise, fall) is the page's function; it peaks at 1, is never 0, and ends
-    near 0."""
-    for T, omega in product((10, 430, 1721), (0.1, 0.3)):
-        stated = [
-            min(1, (t + 1) / (omega * T), (T - t) / ((1 - omega) * T)) for t in range(T)
-        ]
-        close([page["warmup_decay"](t, T, omega) for t in range(T)], stated)
-        assert max(stated) > 1 - 1 / (omega * T) and min(stated) > 0 and max(stated) <= 1
-        assert math.isclose(stated[-1], 1 / ((1 - omega) * T))
-        peak = stated.index(max(stated))
-        assert stated[: peak + 1] == sorted(stated[: peak + 1])
-        assert stated[peak:] == sorted(stated[peak:], reverse=True)
-
-
-def test_eq_dead_unit():
-    """A first-layer weight's gradient is the boxed sum over examples, for every
-    weight."""
-    x, W, b, V = drawn((6, 4), (5, 4), (5,), (3, 5))
-    b[2] = -99  # unit 2 is dead
-    W, b, V = (p.requires_grad_() for p in (W, b, V))
-    u = x @ W.T + b
-    a = u.relu()
-    loss = F.cross_entropy(a @ V.T, torch.tensor([0, 1, 2, 0, 1, 2]))
-    by_a, by_W, by_b, by_V = torch.autograd.grad(loss, (a, W, b, V))
-    for j, d in product(range(5), range(4)):
-        close(
-            sum(by_a[n, j] * float(u[n, j] > 0) * x[n, d] for n in range(6)), by_W[j, d]
-        )
-    assert not by_W[2].any() and not by_b[2].any() and not by_V[:, 2].any()
-    assert by_W[[0, 1, 3, 4]].any(1).all()
-
-
-def test_eq_sigmoid_slope():
-    """sigma' = sigma (1 - sigma), at most a quarter, by autograd and by central
-    differences."""
-    u = torch.linspace(-6, 6, 121, dtype=torch.float64, requires_grad=True)
-    s = torch.sigmoid(u).detach()
-    close(torch.autograd.grad(torch.sigmoid(u).sum(), u)[0], s * (1 - s))
-    h = 1e-5
-    close(
-        (torch.sigmoid(u + h) - torch.sigmoid(u - h)).detach() / (2 * h),
-        s * (1 - s),
-        1e-8,
-    )
-    close((s * (1 - s)).max(), 0.25)
-
-
-def test_eq_tanh_slope():
-    """tanh u = 2 sigma(2u) - 1, with slope 1 - tanh^2, at most 1."""
-    u = torch.linspace(-6, 6, 121, dtype=torch.float64, requires_grad=True)
-    close(2 * torch.sigmoid(2 * u.detach()) - 1, u.detach().tanh())
-    slope = torch.autograd.grad(u.tanh().sum(), u)[0]
-    close(slope, 1 - u.detach().tanh() ** 2)
-    close(slope.max(), 1)
-
-
 # The page's functions -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name, reference",
-    [("relu", F.relu), ("sigmoid", torch.sigmoid), ("tanh", torch.tanh)],
-)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_activations_equal_torch(page, name, reference, dtype):
-    """Values and gradients, at 0, at saturation and at infinity: finite where torch's
-    are."""
-    u = torch.cat(
-        [EXTREME.to(dtype), drawn((50,), seed=3).to(dtype) * 5]
-    ).requires_grad_()
-    ours, theirs = page[name](u), reference(u)
-    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
-    ours, theirs = (torch.autograd.grad(v.sum(), u)[0] for v in (ours, theirs))
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+def test_relu_equals_torch(page):
+    """Values and gradients, at 0 and at infinity."""
+    z = torch.tensor([0.0, -0.0, 1e-30, 1.0, -1.0, 3e38, -3e38, torch.inf, -torch.inf])
+    for dtype in (torch.float32, torch.float64):
+        u = z.to(dtype).requires_grad_()
+        ours, theirs = page["relu"](u), F.relu(u)
+        assert torch.equal(ours, theirs)
+        grads = [torch.autograd.grad(v.sum(), u)[0] for v in (ours, theirs)]
+        assert torch.equal(*grads)
 
 
 def test_forward_equals_modules(page):
@@ -359,109 +254,3 @@ def test_evaluate_by_hand_is_evaluate(page, batch_size):
     model.eval()
     close(loss, F.cross_entropy(model(split.images), split.labels).item(), 1e-5)
     close(share, train.accuracy(model(split.images), split.labels), 1e-6)
-
-
-def test_train_well_follows_the_schedule(page):
-    """The rate of every step is the peak times the factor, and the last is nearly
-    zero."""
-    rates, step = [], torch.optim.Adam.step
-
-    def recorded(self, *args, **kwargs):
-        rates.append(self.param_groups[0]["lr"])
-        return step(self, *args, **kwargs)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", recorded)
-        history = page["train_well"](network(), split_of(), 4, lr=0.02, batch_size=50)
-    close(rates, [0.02 * page["warmup_decay"](t, 12) for t in range(12)])
-    assert len(history.loss) == 4 and history.loss[-1] < history.loss[0]
-
-
-def test_warmup_decay_is_what_lambda_lr_applies(page):
-    """Stepped after every batch, LambdaLR gives lr times the page's factor."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
-    scheduler, rates = LambdaLR(optimizer, lambda t: page["warmup_decay"](t, 20)), []
-    for _ in range(20):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    close(rates, [0.5 * min(1, (t + 1) / 6, (20 - t) / 14) for t in range(20)])
-
-
-def test_dead_finds_the_units_that_never_fire(page):
-    """Exactly those made dead, and not one that fires for a single example."""
-    model, split = network(), split_of()
-    with torch.no_grad():
-        model[1].bias.fill_(50)
-        model[1].bias[[3, 5]] = -1e3
-        model[1].bias[7] = (
-            -(split.images.flatten(1) @ model[1].weight[7]).topk(2).values.mean()
-        )
-    found = page["dead"](model, split)
-    assert found.nonzero().flatten().tolist() == [3, 5]
-
-
-def test_save_and_load_give_the_model_back(page, tmp_path):
-    """Every number, and nothing is left beside the file."""
-    model, path = network(seed=1), tmp_path / "model.pt"
-    page["save"](model, path)
-    other = page["load"](network(seed=2), path)
-    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
-
-
-def test_a_failed_save_leaves_the_good_file(page, tmp_path, monkeypatch):
-    """A disk that is full in the middle of writing destroys nothing."""
-    path = tmp_path / "model.pt"
-    page["save"](network(seed=1), path)
-    before = path.read_bytes()
-
-    def full(state, file):
-        with open(file, "wb") as out:
-            out.write(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError):
-        page["save"](network(seed=2), path)
-    assert path.read_bytes() == before
-
-
-def test_load_runs_no_code_from_a_file(page, tmp_path):
-    """A pickled object that is no tensor is refused, not built."""
-    path = tmp_path / "model.pt"
-    torch.save({"1.weight": print}, path)
-    with pytest.raises(Exception, match="(?i)weights"):
-        page["load"](network(), path)
-
-
-def test_a_record_is_shown_and_a_missing_one_names_its_command(tmp_path, monkeypatch):
-    """The record's numbers beside the published ones, without sd too; else the
-    command, no path."""
-    said = []
-    in_full = definitions(LESSON, "in_full")["in_full"]
-    monkeypatch.setitem(in_full.__globals__, "say", said.append)
-    monkeypatch.setattr(records, "FOLDER", tmp_path)
-    assert in_full("R5", "96.23 %", "96 %") is None
-    assert "`python -m benchmarks.record R5`" in said[0] and str(tmp_path) not in said[0]
-    runs = [{"train_accuracy": [0.5, last]} for last in (0.9, 0.7)]
-    record = {
-        "name": "R5",
-        "date": "2026-01-02",
-        "command": "make it",
-        "epochs": 2,
-        "runs": runs,
-        "accuracy": {"mean": 0.75, "sd": 0.01, "n": 2},
-        "seconds": {"mean": 60.0},
-        "machine": {"name": "a processor", "threads": 2},
-    }
-    for sd, shown in (
-        (0.01, "| **80.00%** | **75.00%** ± **1.00%** |"),
-        (None, "| **80.00%** | **75.00%** |"),
-    ):
-        record["accuracy"]["sd"] = sd
-        (tmp_path / "R5.json").write_text(json.dumps(record))
-        assert in_full("R5", "96.23 %", "96 %") == record
-        assert "| published | 96.23 % | 96 % |" in said[-2] and shown in said[-2]
-        assert "(a processor, 2 threads) by `make it`" in said[-1]

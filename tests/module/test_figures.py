@@ -1,11 +1,14 @@
 """lessons_src.figures: inline SVG that follows the page, with its alt text."""
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ET
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from PIL import Image
 
 from lessons_src import figures
 from lessons_src.data import Split
@@ -24,6 +27,11 @@ def line(**options):
 
 def svg_of(picture):
     return re.search(r"(?s)<svg.*</svg>", picture.html)[0]
+
+
+def bundle_of(picture):
+    """What a viewer of notebooks can choose from, and what is said of it."""
+    return picture._repr_mimebundle_()
 
 
 def test_a_picture_is_well_formed_and_says_what_is_to_be_seen():
@@ -67,6 +75,39 @@ def test_ids_are_unique_across_figures():
 def test_the_same_figure_is_the_same_text():
     """Drawn twice, equal to the letter: nbval compares it."""
     assert line().html == line().html
+
+
+def test_a_viewer_finds_a_form_that_it_can_show():
+    """SVG and PNG of one size and no HTML, which Jupyter would prefer, without its SVG."""
+    data, said = bundle_of(line())
+    assert set(data) == {"image/svg+xml", "image/png", "text/plain"}
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+    size = said["image/png"]
+    assert image.size == (int(1.5 * size["width"]), int(1.5 * size["height"]))
+    assert f'width="{size["width"]}" height="{size["height"]}"' in data["image/svg+xml"]
+    assert size["alt"] == ALT
+
+
+def test_a_figure_reads_on_white_and_on_black():
+    """Both forms bring a white ground and dark text, whatever lies behind them."""
+    data, _ = bundle_of(line())
+    image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
+    darkest = min(min(pixel) for pixel in image.get_flattened_data())
+    assert image.getpixel((0, 0)) == (255, 255, 255) and darkest < 40
+    root = ET.fromstring(data["image/svg+xml"])
+    ground = root[0]
+    assert ground.get("fill") == "#fff" and ground.get("width") == "100%"
+    assert root.get("color") == "#000" and "serif" in root.get("font-family")
+
+
+def test_its_words_stand_below_it(monkeypatch):
+    """The caption; without one the alt text, which the book hides: there it is heard."""
+    put = []
+    monkeypatch.setattr(figures, "display", lambda shown, raw=False: put.append(shown))
+    for caption, words in ((None, f'<p class="nn-alt"><i>{ALT}</i></p>'), ("A", "A</p>")):
+        fig, ax = plt.subplots()
+        figures.show(fig, ALT, caption)
+        assert put[-1]["text/html"].endswith(words) and put[-1]["text/plain"]
 
 
 def test_measured_figures_are_marked():
@@ -157,7 +198,7 @@ def test_zero_is_invisible_in_signed_images():
 def displayed(monkeypatch):
     """The pictures that were displayed."""
     pictures = []
-    monkeypatch.setattr(figures, "display", pictures.append)
+    monkeypatch.setattr(figures, "put", pictures.append)
     return pictures
 
 

@@ -79,6 +79,14 @@ def test_viewers_without_widgets_get_the_words(shown):
             assert word in bundle["text/plain"]
             assert word in html.unescape(re.sub("<[^>]+>", "", bundle["text/html"]))
         assert "<details>" in bundle["text/html"]
+        assert "Run this cell to" in bundle["text/html"]
+
+
+def test_before_a_run_a_stepper_shows_its_first_frame(shown):
+    """As a PNG with its alt text, which a viewer shows that trusts no SVG in HTML."""
+    make_stepper()
+    (image,) = re.findall(r"<img [^>]*>", shown[0]["text/html"])
+    assert f'alt="{FRAMES[0]}"' in image and 'src="data:image/png;base64,' in image
 
 
 def test_pages_share_what_is_alike(shown):

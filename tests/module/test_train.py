@@ -268,7 +268,7 @@ def test_fit_is_the_loop_of_the_lesson_letter_for_letter():
     does; `fit` adds the check of the loss and the scheduler, and the loss function can
     be another."""
     (cell,) = (
-        c for c in cells("05_multilayer_perceptrons") if "def train_by_hand" in c.source
+        c for c in cells("multilayer_perceptrons") if "def train_by_hand" in c.source
     )
     by_hand = statements(ast.parse(cell.source))
     by_fit = statements(ast.parse(textwrap.dedent(inspect.getsource(train.fit))))

@@ -41,8 +41,8 @@ def checkout(tmp_path):
     lesson."""
     folder = tmp_path / "checkout"
     write_module(folder, "ours")
-    files = ("conftest.py", "pyproject.toml", "tests/sanitise.cfg", "tools/promises.py")
-    for name in files:
+    tools = ("tools/promises.py", "tools/ranges.py")
+    for name in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg", *tools):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     (folder / "tests/test_module.py").write_text(TEST_MODULE)
@@ -102,3 +102,21 @@ assert len(names) > 20 and all(lessons_src.records.recorded(name) for name in na
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     run = [sys.executable, "-c", code]
     subprocess.run(run, cwd=tmp_path, env=environment, check=True)
+
+
+def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):
+    """A cell that adds to what an earlier one made passes once, and not twice."""
+    cells = []
+    for source, text in (("n = [1]", ""), ("n.append(2)\nprint(n)", "[1, 2]\n")):
+        output = nbformat.v4.new_output("stream", name="stdout", text=text)
+        outputs = [output] if text else []
+        cells.append(
+            nbformat.v4.new_code_cell(source, outputs=outputs, execution_count=1)
+        )
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout / "lessons/a.ipynb")
+    for options, outcome in (([], "2 passed"), (["--twice"], "1 failed, 1 passed")):
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
+        run = subprocess.run(
+            [*command, *options, "lessons"], cwd=checkout, capture_output=True, text=True
+        )
+        assert outcome in run.stdout, run.stdout

@@ -13,7 +13,6 @@ from lesson_source import ROOT
 ROADS = [
     "standin data train models recipes published scale.distributed scale.fit "
     "scale.checkpoint scale.graph scale.run",
-    "standin data check",
     "svg figures interactive",
     "exercises exercises.*",
     "records",

@@ -1,6 +1,7 @@
 """The repository as a whole: two commands, exact pins, what is installed."""
 
 import ast
+import importlib.util
 import os
 import re
 import shutil
@@ -10,7 +11,9 @@ import zipfile
 from importlib.metadata import requires
 
 import pytest
-from lesson_source import LESSONS, ROOT
+from lesson_source import LESSONS, ROOT, cells
+
+from tools import publish
 
 MODULES = sorted((ROOT / "lessons_src").rglob("*.py"))
 NAME = r"[\w.-]+"
@@ -110,11 +113,49 @@ def test_readme_names_commands_that_exist():
 
 
 def test_the_address_is_written_once():
-    """In _config.yml; the lessons' set-up cell repeats it, and both are the same."""
+    """In _config.yml; every lesson's set-up cell is the one of that address."""
     config = (ROOT / "_config.yml").read_text()
     address = re.search(r"repository:\n\s+url: (\S+)", config)[1]
     for lesson in LESSONS:
-        assert f'REPOSITORY = \\"{address}\\"' in lesson.read_text()
+        first = next(c for c in cells(lesson.stem) if c.cell_type == "code")
+        assert first.source == publish.setup_cell(address)
+
+
+OURS = "https://github.com/owner/course"
+NOBODYS = "https://course.invalid/course"
+
+
+@pytest.mark.parametrize("url", [OURS, NOBODYS])
+def test_the_setup_cell_is_short_and_titled(url):
+    """Six lines at most; Colab shows the title, and folds the rest."""
+    lines = publish.setup_cell(url).splitlines()
+    assert len(lines) <= 6 and lines[0].startswith("#@title Set-up")
+
+
+def set_up(url, monkeypatch, is_there):
+    """What the set-up cell runs, where the module is there and where it is not."""
+    calls = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: is_there or None)
+    monkeypatch.setattr(subprocess, "run", lambda *call, **how: calls.append(call[0]))
+    exec(publish.setup_cell(url), {})
+    return calls
+
+
+def test_the_setup_cell_does_nothing_where_the_module_is_installed(monkeypatch):
+    """Published or not."""
+    assert not set_up(OURS, monkeypatch, True) and not set_up(NOBODYS, monkeypatch, True)
+
+
+def test_the_setup_cell_fetches_the_published_course(monkeypatch):
+    """By pip of the running Python, from the address and from nowhere else."""
+    ((python, *pip),) = set_up(OURS, monkeypatch, False)
+    assert python == sys.executable and pip[-1] == f"git+{OURS}"
+
+
+def test_the_setup_cell_of_an_unpublished_course_says_what_to_do(monkeypatch):
+    """Nothing is fetched from an address that nobody owns."""
+    with pytest.raises(ModuleNotFoundError, match="beside this notebook, or run `pip"):
+        set_up(NOBODYS, monkeypatch, False)
 
 
 @pytest.fixture

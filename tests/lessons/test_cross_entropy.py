@@ -1,4 +1,4 @@
-"""Lesson 02, softmax and cross-entropy: its equations and its functions.
+"""The lesson on cross-entropy: its equations and its functions.
 
 What a boxed equation says, written out entry by entry in float64, is what torch or finite
 differences give.
@@ -12,12 +12,8 @@ import torch
 import torch.nn.functional as F
 from lesson_source import close, definitions
 
-LESSON = "02_softmax_cross_entropy"
+LESSON = "cross_entropy"
 FUNCTIONS = (
-    "one_hot",
-    "softmax_naive",
-    "log_softmax",
-    "softmax",
     "cross_entropy",
     "kl",
     "finite_differences",
@@ -25,6 +21,7 @@ FUNCTIONS = (
     "logits_gradient",
     "train_by_hand",
     "doubled",
+    "doubled_gradient",
     "squared_error",
     "squared_error_gradient",
 )
@@ -74,33 +71,6 @@ def differences(f, z, h=1e-5):
 
 
 # Boxed equations ------------------------------------------------------------------------
-
-
-def test_eq_softmax():
-    """Softmax: e to the z_i over the sum of all, which is torch.softmax."""
-    for z, p in zip(Z.tolist(), torch.softmax(Z, 1).tolist(), strict=True):
-        total = sum(math.exp(v) for v in z)
-        close([math.exp(v) / total for v in z], p)
-
-
-def test_eq_log_sum_exp():
-    """Log-sum-exp is the same for every shift m, and is torch.logsumexp."""
-    for m in (0.0, 1.7, -30.0, Z.max().item()):
-        close(m + (Z - m).exp().sum(1).log(), torch.logsumexp(Z, 1))
-
-
-def test_log_sum_exp_lies_in_its_bounds():
-    """max <= LSE <= max + log K, reached at one dominating and at equal logits."""
-    lse = torch.logsumexp(100 * Z, 1)
-    assert bool(
-        (lse >= 100 * Z.amax(1)).all() and (lse <= 100 * Z.amax(1) + math.log(K)).all()
-    )
-    close(torch.logsumexp(torch.zeros(1, K), 1), [math.log(K)], 1e-6)
-
-
-def test_eq_log_softmax():
-    """Log-softmax is z_i minus LSE."""
-    close(Z - torch.logsumexp(Z, 1, keepdim=True), torch.log_softmax(Z, 1))
 
 
 def test_eq_cross_entropy():
@@ -160,7 +130,8 @@ def test_both_steps_of_the_derivation_give_p_minus_y():
 
 
 def test_eq_linear_gradient():
-    """(p - y)^T x / B is the gradient by W, the column means of p - y that by b."""
+    """(p - y)^T x / B is the gradient with respect to W, the column means of p - y that
+    with respect to b."""
     x, W, b = drawn(B, 7), drawn(K, 7).requires_grad_(), drawn(K).requires_grad_()
     F.cross_entropy(x @ W.T + b, Y).backward()
     error = (torch.softmax(x @ W.T + b, 1) - ONE_HOT).detach()
@@ -220,45 +191,7 @@ def test_squared_error_is_silent_where_it_is_surely_wrong():
         close(z.grad[1], -2 * eps * (1 - eps) ** 2, 1e-12)
 
 
-def test_the_exponential_is_shift_invariant_and_has_its_functional_equation():
-    """h(u + c) = h(u) h(c) holds for the exponential, and softmax ignores a shift."""
-    close(torch.softmax(Z + 3, 1), torch.softmax(Z, 1))
-    close((Z + 3).exp(), Z.exp() * math.exp(3))
-
-
 # The page's functions against torch -----------------------------------------------------
-
-
-def test_one_hot(page):
-    """As F.one_hot, in float."""
-    close(page["one_hot"](Y, K), F.one_hot(Y, K))
-
-
-@extremes
-def test_softmax_and_log_softmax(page, z):
-    """Equal torch's, values and gradients, at logits of 1000, 3e38 and minus infinity."""
-    for name in ("softmax", "log_softmax"):
-        ours, theirs = z.clone().requires_grad_(), z.clone().requires_grad_()
-        got, expected = page[name](ours), getattr(torch, name)(theirs, -1)
-        torch.testing.assert_close(got, expected)
-        weights = torch.linspace(-1, 2, z.numel()).view_as(z)
-        got.mul(weights).masked_fill(z.isinf(), 0).sum().backward()
-        expected.mul(weights).masked_fill(z.isinf(), 0).sum().backward()
-        torch.testing.assert_close(ours.grad, theirs.grad, equal_nan=True)
-
-
-def test_softmax_takes_any_leading_shape(page):
-    """The last dimension holds the classes, whatever comes before it."""
-    z = drawn(2, 3, 4)
-    close(page["softmax"](z), torch.softmax(z, -1))
-    close(page["log_softmax"](z[0, 0]), torch.log_softmax(z[0, 0], -1))
-
-
-def test_naive_softmax_is_right_and_breaks(page):
-    """The formula as it stands is right at small logits and gives nan, 0, 0 at 1000."""
-    close(page["softmax_naive"](Z), torch.softmax(Z, 1))
-    broken = page["softmax_naive"](torch.tensor([1000.0, 0.0, -1000.0]))
-    assert broken[0].isnan() and broken[1:].tolist() == [0, 0]
 
 
 @extremes
@@ -325,12 +258,43 @@ def test_doubled_is_cross_entropy_of_softmax(page):
     close(page["doubled"](Z, Y), -torch.log_softmax(P, 1)[torch.arange(B), Y].mean())
 
 
+def test_doubled_gradient(page):
+    """The gradient of the mistake, by finite differences; the logits stay as they are."""
+    z = Z.clone()
+    close(
+        page["doubled_gradient"](z, Y),
+        differences(lambda z: page["doubled"](z, Y), Z),
+        1e-8,
+    )
+    assert torch.equal(z, Z) and not z.requires_grad
+
+
+def test_kl_is_not_symmetric(page):
+    """From q to p and from p to q are two numbers; where p lacks what q has, it is
+    infinite."""
+    q, p = P[0], P[1]
+    assert abs(page["kl"](q, p) - page["kl"](p, q)) > 0.01
+    assert page["kl"](torch.tensor([0.5, 0.5]), torch.tensor([1.0, 0.0])).isinf()
+
+
+def test_a_code_that_fits_has_words_as_long_as_the_surprisal():
+    """The page's code: prefix-free, and its mean length is the entropy in bits."""
+    message, code = (
+        definitions(LESSON, "message", "code")[name] for name in ("message", "code")
+    )
+    for a, b in itertools.permutations(code.values(), 2):
+        assert not a.startswith(b)
+    shares = [message.count(letter) / len(message) for letter in code]
+    close([len(word) for word in code.values()], [-math.log2(s) for s in shares])
+
+
 def test_training_by_hand_is_autograd_with_sgd(page):
     """The lesson's loop gives the weights of torch.optim.SGD, the short last batch
     included."""
     g = torch.Generator().manual_seed(5)
     x, y = torch.randn(50, 8, generator=g), torch.randint(10, (50,), generator=g)
-    W, b = page["train_by_hand"](x, y, epochs=3, lr=0.5, batch_size=16)
+    W, b = torch.zeros(10, 8), torch.zeros(10)
+    page["train_by_hand"](W, b, x, y, epochs=3, lr=0.5, batch_size=16)
     layer = torch.nn.Linear(8, 10)
     torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)

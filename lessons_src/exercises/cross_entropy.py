@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: softmax, cross-entropy and their gradients."""
+"""Exercises of the lesson on cross-entropy: the loss, its gradients, a classifier."""
 
 import math
 
@@ -19,47 +19,6 @@ def gradient(loss, at):
     """The gradient of a loss, by autograd."""
     leaf = at.clone().requires_grad_()
     return torch.autograd.grad(loss(leaf), leaf)[0]
-
-
-def shifted_softmax(z, shift):
-    """The formula, with what is subtracted from the logits."""
-    e = torch.exp(z - shift)
-    return e / e.sum(-1, keepdim=True)
-
-
-@exercise(
-    inputs=lambda draw: (
-        draw.normal(*draw.choice((3,), (draw.size, 4), (2, 3, 1 + draw.size))),
-        draw.choice(1, draw.uniform(0.3, 4)),
-    ),
-    cases={
-        "exp overflows at 89: subtract each row's own maximum first.": (
-            torch.tensor([[1000.0, 0.0], [-1000.0, -999.0]]),
-            1.0,
-        ),
-        "A small T makes large logits: divide by T before you subtract the maximum.": (
-            torch.tensor([2.0, -1.0, 0.5]),
-            0.001,
-        ),
-    },
-    mistakes={
-        "Divide the logits by T, do not multiply.": lambda z, T: torch.softmax(z * T, -1),
-        "The sum runs over the last dimension.": lambda z, T: torch.softmax(z / T, 0),
-        "The last dimension is -1, whatever comes before it.": (
-            lambda z, T: torch.softmax(z / T, 1)
-        ),
-        "exp overflows at 89: subtract the maximum, each row its own.": (
-            lambda z, T: shifted_softmax(z / T, 0)
-        ),
-        "One maximum for all rows makes 0 / 0 of a low row: each row has its own.": (
-            lambda z, T: shifted_softmax(z / T, z.max() / T)
-        ),
-    },
-    hint="Divide the logits by T, then subtract the largest of each row.",
-)
-def softmax_at(logits, T):
-    """Softmax of logits / T over the last dimension, without overflow."""
-    return torch.softmax(logits / T, -1)
 
 
 def in_bits(nats):
@@ -192,3 +151,75 @@ def smoothed_gradient(logits, y, alpha):
 def log_softmax_backward(g, log_p):
     """Gradient with respect to the logits, for any gradient g with respect to log p."""
     return gradient(lambda z: (g * torch.log_softmax(z, 1)).sum(), log_p)
+
+
+def descended(change_of):
+    """A wrong classifier, from change_of(x, y, W, b, K): what a step subtracts, by lr."""
+
+    def classifier(x, y, classes, steps, lr):
+        W = torch.zeros(classes, x.shape[1], dtype=x.dtype)
+        b = torch.zeros(classes, dtype=x.dtype)
+        for _ in range(steps):
+            dW, db = change_of(x, y, W, b, classes)
+            W, b = W - lr * dW, b - lr * db
+        return W, b
+
+    return classifier
+
+
+def through(dz, x):
+    """The gradients of W and b from that of the logits."""
+    return dz.T @ x, dz.sum(0)
+
+
+@exercise(
+    inputs=lambda draw: (
+        draw.normal(2 + 2 * draw.size, 1 + draw.size),
+        draw.labels(2 + 2 * draw.size, 3),
+        3,
+        draw.integer(2, 20),
+        draw.uniform(0.1, 2),
+    ),
+    cases={
+        "Pixels up to 255 make large logits: use torch.softmax, or subtract the maximum.": (
+            255 * torch.eye(3, dtype=torch.float64),
+            torch.tensor([2, 0, 1]),
+            3,
+            3,
+            1.0,
+        )
+    },
+    mistakes={
+        "Descent goes against the gradient, p - y: the loss rises here.": descended(
+            lambda x, y, W, b, K: through(-error(x @ W.T + b, F.one_hot(y, K)), x)
+        ),
+        "The loss is a mean over the examples: divide by N.": descended(
+            lambda x, y, W, b, K: through(len(y) * error(x @ W.T + b, F.one_hot(y, K)), x)
+        ),
+        "The bias learns too: its gradient is the sum of p - y, divided by N.": descended(
+            lambda x, y, W, b, K: (error(x @ W.T + b, F.one_hot(y, K)).T @ x, 0 * b)
+        ),
+        "The logits need their bias: x W^T + b.": descended(
+            lambda x, y, W, b, K: through(error(x @ W.T, F.one_hot(y, K)), x)
+        ),
+        "p is the softmax of the logits, not the logits themselves.": descended(
+            lambda x, y, W, b, K: through((x @ W.T + b - F.one_hot(y, K)) / len(y), x)
+        ),
+        "Take as many steps as asked for: this is one.": (
+            lambda x, y, classes, steps, lr: classifier.solution(x, y, classes, 1, lr)
+        ),
+    },
+    hint="Each step subtracts lr (p - y)^T x / N from W, and lr times the column means of "
+    "p - y from b.",
+)
+def classifier(x, y, classes, steps, lr):
+    """A linear classifier after so many steps of full-batch descent from zero."""
+    layer = torch.nn.Linear(x.shape[1], classes, dtype=x.dtype)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(layer(x), y).backward()
+        optimizer.step()
+    return layer.weight.detach(), layer.bias.detach()

@@ -1,10 +1,12 @@
-"""Exercises of lesson 12: what a step costs, on one machine and on many."""
+"""Exercises of the lesson on GPUs: what a step costs on one machine."""
 
 import math
 import statistics
 
 import torch
 import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lessons_src.exercises import exercise
 
@@ -37,7 +39,7 @@ def _with_backward(forward):
         "An output number takes as many additions as multiplications.": (
             lambda *sizes: _with_backward(_forward(*sizes) // 2)
         ),
-        "Backward costs twice as much as forward: by weights, and by inputs.": (
+        "Backward costs twice as much as forward: for weights, and for inputs.": (
             lambda *sizes: (_forward(*sizes), _forward(*sizes))
         ),
         "Height and width may differ.": (
@@ -140,98 +142,6 @@ def median_time(f, wait, now, repeats, warmup):
     return _timed()(f, wait, now, repeats, warmup)
 
 
-def _shares(draw):
-    """Gradients of some ranks, and their numbers of examples; without any, it is nan."""
-    shape = [draw.integer(1, 1 + draw.size) for _ in range(draw.integer(1, 3))]
-    sizes = [draw.integer(1, 9)] + [draw.integer(0, 9) for _ in range(draw.size)]
-    nothing = torch.full(shape, torch.nan)
-    return [draw.normal(*shape) if n > 0 else nothing for n in sizes], sizes
-
-
-def _weighted(gradients, sizes):
-    return sum(n * g for g, n in zip(gradients, sizes, strict=True) if n > 0)
-
-
-@exercise(
-    inputs=_shares,
-    cases={
-        "Rank 1 had no example: its gradient is nan, and 0 · nan is nan. Leave it out.": (
-            [torch.ones(2), torch.full((2,), torch.nan), 3 * torch.ones(2)],
-            [5, 0, 3],
-        )
-    },
-    mistakes={
-        "A rank without an example: 0 · nan is nan. Leave it out.": (
-            lambda gradients, sizes: sum(map(torch.mul, gradients, sizes)) / sum(sizes)
-        ),
-        "A mean of the gradients is wanted, not their sum.": lambda g, n: sum(g),
-        "Unequal shares: a gradient weighs as many examples as its rank had.": (
-            lambda gradients, sizes: sum(gradients) / len(gradients)
-        ),
-        "Divide by the number of all examples, not of ranks.": (
-            lambda gradients, sizes: _weighted(gradients, sizes) / len(sizes)
-        ),
-        "Any number of ranks, not two.": (
-            lambda gradients, sizes: _weighted(gradients[:2], sizes[:2]) / sum(sizes[:2])
-        ),
-    },
-)
-def combine(gradients, sizes):
-    """The gradient of the whole batch's mean loss."""
-    return _weighted(gradients, sizes) / sum(sizes)
-
-
-def _seconds(draw):
-    """The backward and all-reduce seconds of some layers."""
-    n = draw.size
-    return tuple([draw.integer(1, 60) / 10 for _ in range(n)] for _ in range(2))
-
-
-def _ended(start):
-    """`step_end` with a mistake. start: (ready, ended) -> when an all-reduce starts."""
-
-    def step_end(backward, reduce):
-        ready = ended = 0.0
-        for compute, send in zip(backward, reduce, strict=True):
-            ready += compute
-            ended = max(ended, start(ready, ended) + send)
-        return ended, sum(backward) + sum(reduce)
-
-    return step_end
-
-
-@exercise(
-    inputs=_seconds,
-    cases={
-        "The later decides, layer by layer: ready, or the one before ended.": (
-            [1, 5, 1],
-            [1, 5, 1],
-        )
-    },
-    mistakes={
-        "There is nothing to send before a gradient is there.": (
-            _ended(lambda ready, ended: ended)
-        ),
-        "One all-reduce at a time: the second starts when the first has ended.": (
-            _ended(lambda ready, ended: ready)
-        ),
-        "Value 1 is with overlap: sending hides behind computing.": (
-            lambda backward, reduce: (sum(backward) + sum(reduce),) * 2
-        ),
-        "Value 1 is with overlap, value 2 without.": (
-            lambda backward, reduce: step_end.solution(backward, reduce)[::-1]
-        ),
-        "Not only the first and the last layer can hold things up.": (
-            lambda b, r: (max(sum(b) + r[-1], b[0] + sum(r)), sum(b) + sum(r))
-        ),
-    },
-)
-def step_end(backward, reduce):
-    """With overlap the layer counts that holds up all later ones; without, the sum."""
-    ends = [sum(backward[: k + 1]) + sum(reduce[k:]) for k in range(len(reduce))]
-    return max(ends), sum(backward) + sum(reduce)
-
-
 def _float32(bits):
     return torch.tensor(bits, dtype=torch.int32).view(torch.float32)
 
@@ -304,3 +214,95 @@ def _with_dtype(answer, x):
 def to_bfloat16(x):
     """float32 rounded to the nearest bfloat16 by torch."""
     return x.bfloat16().float()
+
+
+def _network(draw):
+    """A small network, images (not square), and a machine on which some layers wait for
+    memory and some for arithmetic."""
+    B, n_in, side = draw.integer(1, 2 + draw.size), draw.integer(1, 3), 12
+    layers, channels = [], n_in
+    for _ in range(draw.integer(1, 2)):
+        n_out, k = draw.integer(2, 3 + draw.size), draw.choice(1, 3)
+        layers += [nn.Conv2d(channels, n_out, k, padding=draw.integer(0, 1)), nn.ReLU()]
+        channels = n_out
+    layers += [nn.MaxPool2d(2), nn.Flatten()]
+    x = draw.normal(B, n_in, side, side + draw.integer(1, 4), dtype=torch.float32)
+    with torch.no_grad():
+        features = nn.Sequential(*layers)(x).shape[1]
+    model = nn.Sequential(*layers, nn.Linear(features, draw.integer(2, 10)))
+    return model, x, 1e9, 1e9 / draw.choice(2, 4)
+
+
+def _counted(function):
+    """What the function returns, and the operations that PyTorch counts in it."""
+    with FlopCounterMode(display=False) as counter:
+        result = function()
+    return result, counter.get_total_flops()
+
+
+def _with_weights(model, x):
+    """[(layer, input, output), ...] of the layers that have a weight."""
+    found = []
+    for layer in model:
+        z = layer(x)
+        found += [(layer, x, z)] if hasattr(layer, "weight") else []
+        x = z
+    return found
+
+
+def _least(found, peak, bandwidth, combine=max, outputs=1, parameters=1):
+    """Seconds under the roofline; the settings are mistakes."""
+    seconds = 0.0
+    for layer, x, z in found:
+        numbers = x.numel() + outputs * z.numel()
+        numbers += parameters * sum(p.numel() for p in layer.parameters())
+        work = _counted(lambda layer=layer, x=x: layer(x))[1]
+        seconds += combine((work / peak, 4 * numbers / bandwidth))
+    return seconds
+
+
+def _floor(kinds=nn.Module, times=1, saved=1, whole=False, **settings):
+    """`floor_of` with a mistake: layers left out, operations halved, no saving in the
+    first layer, one roofline for the whole network, or one of those of `_least`."""
+
+    def floor_of(model, x, peak, bandwidth):
+        found = _with_weights(model, x)
+        work = [_counted(lambda k=k: k[0](k[1]))[1] for k in found]
+        kept = [n for n, k in zip(work, found, strict=True) if isinstance(k[0], kinds)]
+        used = [k for k in found if isinstance(k[0], kinds)]
+        seconds = _least(used, peak, bandwidth, **settings)
+        if whole:
+            moved = _least(used, peak, bandwidth, combine=lambda pair: pair[1])
+            seconds = max(sum(kept) / peak, moved)
+        forward = sum(kept) * times
+        return int(forward), int(2 * forward - saved * kept[0] * times), seconds
+
+    return floor_of
+
+
+@exercise(
+    inputs=_network,
+    mistakes={
+        "Nothing goes back to the images: the first layer saves one of its two.": (
+            _floor(saved=0)
+        ),
+        "An output number takes as many additions as multiplications.": _floor(times=0.5),
+        "The linear layer counts too.": _floor(kinds=nn.Conv2d),
+        "Each layer waits for its own ceiling: add up the longer times.": (
+            _floor(whole=True)
+        ),
+        "A layer takes the longer of its two times, not both.": _floor(combine=sum),
+        "The output is written: its bytes count.": _floor(outputs=0),
+        "Weights and biases are read: their bytes count.": _floor(parameters=0),
+    },
+    hint="Value 1 is forward, value 2 backward, value 3 the least seconds of forward.",
+    tolerance=1e-9,
+    trials=12,
+    pure=False,  # a network is not equal to its copy
+)
+def floor_of(model, x, peak, bandwidth):
+    """Operations by PyTorch's own count, forward and backward, and the roofline's
+    seconds."""
+    z, forward = _counted(lambda: model(x))
+    _, backward = _counted(lambda: z.sum().backward())
+    return forward, backward, _least(_with_weights(model, x), peak, bandwidth)
