@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lesson_source import close, definitions, drawn
+from networks import forward_pass
 from torch import nn
 
 from lessons_src import models
@@ -70,16 +71,6 @@ def test_eq_constant_answer():
 
 
 # The networks ---------------------------------------------------------------------------
-
-
-def forward_pass(build, x):
-    """Output, gradients and buffers of a network built and run from one seed,
-    in training."""
-    torch.manual_seed(3)
-    model = build()
-    out = model(x)
-    gradients = torch.autograd.grad(out[:, 0].sum(), list(model.parameters()))
-    return [out, *gradients, *model.buffers(), model.eval()(x)]
 
 
 @pytest.mark.parametrize(

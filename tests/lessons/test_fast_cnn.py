@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lesson_source import close, definitions, drawn
+from networks import forward_pass
 from scipy import stats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -73,16 +74,6 @@ def test_eq_multiply_adds(c_in, c_out, k, side):
 
 
 # The networks ---------------------------------------------------------------------------
-
-
-def forward_pass(build, x):
-    """Output, gradients and buffers of a network built and run from one seed,
-    in training."""
-    torch.manual_seed(3)
-    model = build()
-    out = model(x)
-    gradients = torch.autograd.grad(out[:, 0].sum(), list(model.parameters()))
-    return [out, *gradients, *model.buffers(), model.eval()(x)]
 
 
 @pytest.mark.parametrize(
