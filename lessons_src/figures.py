@@ -56,7 +56,7 @@ MISTAKES = LinearSegmentedColormap.from_list(
 )
 WIDTH = 7.9  # inches: what code takes in the book, on a desk
 STYLE = {
-    "figure.figsize": (6.2, 3.4),
+    "figure.figsize": (WIDTH, 3.4),
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "svg.fonttype": "none",

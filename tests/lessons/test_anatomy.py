@@ -194,6 +194,37 @@ def test_figures_carry_alt_text_and_a_form_for_every_viewer(lesson):
 
 
 @every_lesson
+def test_every_figure_has_a_numbered_caption_that_states_its_finding(lesson):
+    """Figure 1, 2, 3 ... in order, steppers among them: a sentence, then how to read it.
+    Prose names only figures that are there."""
+    captions = []
+    for out in (o for c in code(lesson) for o in c.outputs if "data" in o):
+        words = out.data.get("text/html", "")
+        if (
+            "nn-alt" in words
+            or words.startswith("<p><b>Stepper")
+            or "nn-caption" in words
+        ):
+            captions += re.findall(r'nn-caption">(.*?)</p>', words) or ["no caption"]
+    for number, caption in enumerate(captions, 1):
+        assert re.match(rf"<b>Figure {number}\. .{{15,}}?[.?!]</b>", caption), caption
+    named = re.findall(r"Figures? (\d+)", "\n".join(prose(lesson)))
+    assert set(map(int, named)) <= set(range(1, len(captions) + 1))
+
+
+@every_lesson
+def test_is_seen_before_it_is_read(lesson):
+    """The poster, the figure that answers the question, follows the card at once; its
+    code needs nothing but itself and nothing needs it."""
+    (poster,) = (c for c in code(lesson) if "poster" in tags(c))
+    assert [c.cell_type for c in cells(lesson)[:4]] == ["markdown"] * 2 + ["code"] * 2
+    assert poster is cells(lesson)[3] and "hide-input" in tags(poster)
+    assert any(
+        "nn-caption" in o.get("data", {}).get("text/html", "") for o in poster.outputs
+    )
+
+
+@every_lesson
 def test_markdown_is_what_every_viewer_shows(lesson):
     """CommonMark with formulas: no role, no directive, no label, no box of our own alone."""
     text = "\n".join(prose(lesson))
@@ -326,8 +357,8 @@ def test_plain_words(lesson):
 @every_lesson
 def test_the_setup_is_out_of_the_way(lesson):
     """The first code is the set-up: six lines, folded in Jupyter and on Colab under its
-    title, not in the book. The imports follow in a cell of their own."""
-    first, second = code(lesson)[:2]
+    title, not in the book. The imports follow the poster in a cell of their own."""
+    first, _, second = code(lesson)[:3]
     assert {"setup", "remove-cell"} <= set(tags(first))
     assert first.metadata["cellView"] == "form"
     assert first.metadata["jupyter"] == {"source_hidden": True}
