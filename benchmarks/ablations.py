@@ -99,7 +99,7 @@ def random_filters() -> torch.Tensor:
 
 
 def mirrored() -> nn.Module:
-    """The network of fashion-92; in training every second image is mirrored."""
+    """The network of fashion-92; in training each image is mirrored with probability 1/2."""
     return nn.Sequential(RandomFlip(), *clothes())
 
 
@@ -172,7 +172,11 @@ FASHION = [
         "the largest value of each last map, in place of all places",
         network=partial(clothes, flatten=False),
     ),
-    fashion("mirrored", "every second image mirrored in training", network=mirrored),
+    fashion(
+        "mirrored",
+        "each image mirrored with probability 1/2 in training",
+        network=mirrored,
+    ),
     fashion("no label smoothing", "plain cross-entropy", loss_fn=F.cross_entropy),
 ]
 MIRROR = []  # not one thing left out but one put in, in trainings of different length
@@ -181,7 +185,7 @@ for length in (2, 4, 8, 16):
         fashion(f"{length} epochs, as they are", "nothing", epochs=length),
         fashion(
             f"{length} epochs, mirrored",
-            "every second image mirrored in training",
+            "each image mirrored with probability 1/2 in training",
             epochs=length,
             network=mirrored,
         ),

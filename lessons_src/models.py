@@ -57,7 +57,7 @@ class Crop(nn.Module):
 
 
 class RandomFlip(nn.Module):
-    """Augmentation as a layer: in training every second image, at random, is mirrored.
+    """Augmentation as a layer: in training each image is mirrored with probability 1/2.
 
     x (B, C, H, W) -> the same shape, left and right swapped. In evaluation it does
     nothing. Built in the lesson on Fashion-MNIST.

@@ -139,7 +139,7 @@ def run(
     return model, result
 
 
-# The course's own: tuned on held-out images, measured once on the test split ------------
+# The course's own: tuned on a validation split, measured once on the test split ---------
 
 
 def small():
@@ -178,7 +178,7 @@ def wide_clothes(augment=()):
 
 
 def mirrored_clothes():
-    """`wide_clothes`; in training every second image, at random, is mirrored."""
+    """`wide_clothes`; in training each image is mirrored with probability 1/2."""
     return wide_clothes([RandomFlip()])
 
 
