@@ -53,6 +53,26 @@ BY_CLICKS = f"""async boxes => {{
     }}
     return told;
 }}"""
+# Of a page, in screens: where its first picture ends or begins, its longest run without a
+# picture; and the share of its height that code takes.
+SIGHT = """screen => {
+    const page = document.querySelector('article.bd-article');
+    const top = page.getBoundingClientRect().top;
+    const height = e => e.getBoundingClientRect().height;
+    const seen = [...page.querySelectorAll('svg[role=img], img')]
+        .filter(e => e.checkVisibility() && height(e) > 60)
+        .map(e => e.getBoundingClientRect())
+        .map(box => [box.top - top, box.bottom - top]);
+    let end = 0, desert = 0;
+    for (const [from, to] of [...seen, [height(page), height(page)]]) {
+        desert = Math.max(desert, from - end);
+        end = Math.max(end, to);
+    }
+    const cells = [...page.querySelectorAll('.cell_input')];
+    const code = cells.filter(e => e.checkVisibility()).map(height);
+    return {first: seen[0][0] / screen, desert: desert / screen,
+            code: code.reduce((a, b) => a + b, 0) / height(page)};
+}"""
 MINUTES = r"\*\*Reading\*\* (\d+) minutes · \*\*exercises\*\* (\d+) minutes"
 SEARCH = ".search-button, .search-button-field, input[type=search]"
 
@@ -170,6 +190,7 @@ def test_page(visit, page):
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
+        is_seen_before_it_is_read(tab)
         quizzes_answer(tab)
         promises_are_shown(tab, page)
 
@@ -232,6 +253,15 @@ def fits_a_desk(tab) -> None:
     assert tab.locator(f":is({SEARCH}):visible").count() == 1
     assert tab.locator("h1:visible").count() == 1
     assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
+
+
+def is_seen_before_it_is_read(tab) -> None:
+    """The first figure stands on the first screen, no four screens are without a picture,
+    and code takes a quarter of the page at most."""
+    sight = tab.evaluate(SIGHT, DESK["height"])
+    assert sight["first"] < 0.7, "the poster begins below the first screen's middle"
+    assert sight["desert"] <= 4, "more than four screens without a picture"
+    assert sight["code"] <= 0.25, "code takes more than a quarter of the page"
 
 
 def figures_are_reached(tab) -> None:
