@@ -8,8 +8,10 @@ import hashlib
 import logging
 import os
 import zlib
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -169,14 +171,18 @@ class Dataset:
         )
 
 
-def load(name: str, root=None) -> Dataset:
+def load(name: str, root=None, notice=True) -> Dataset:
     """The data set "mnist", "fashion-mnist" or "digits" (the stand-in, by its own name).
 
     root: the folder with torchvision's layout; else the environment's LESSONS_DATA;
     else `data/` at the repository's root or in the working folder.
     LESSONS_DATA=standin asks for the stand-in. LESSONS_MIRROR is the address of a
-    mirror of one's own, tried first. ValueError on another name.
+    mirror of one's own, tried first. notice=False: not a word about a download or the
+    stand-in, where another call says it. ValueError on another name.
     """
+    if not notice:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            return load(name, root)
     if name not in (*SOURCES, "digits"):
         raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
     asked = root is None and os.environ.get("LESSONS_DATA") == "standin"

@@ -113,6 +113,16 @@ def test_standin_has_mnists_form(standin):
     assert standin.train.labels.bincount(minlength=10).min() > 5000
 
 
+def test_a_notice_can_be_left_to_another_call(standin, tmp_path, monkeypatch, capsys):
+    """`notice=False`: the same data, and not a word."""
+    monkeypatch.setenv("LESSONS_DATA", "standin")
+    loud = data.load("mnist")
+    assert "STAND-IN" in capsys.readouterr().out.upper()
+    quiet = data.load("mnist", notice=False)
+    assert capsys.readouterr() == ("", "")
+    assert torch.equal(loud.train.labels, quiet.train.labels)
+
+
 def test_standin_train_and_test_come_from_disjoint_originals():
     """No test image is a warped copy of an original that training images are made
     from."""
