@@ -165,9 +165,7 @@ def probability_drop(model, image, target, found, count):
         "Black is the image's smallest value: 0 is grey after normalising.": partial(
             covered_drop, cover=lambda image: 0.0
         ),
-        "The drop is before less after.": (
-            lambda *arguments: -covered_drop(*arguments)
-        ),
+        "The drop is before less after.": (lambda *arguments: -covered_drop(*arguments)),
         "The drop of the logit is wanted, not of the probability.": probability_drop,
     },
     hint="topk of the flattened map gives the pixels; return a number.",
