@@ -310,7 +310,7 @@ def test_nothing_that_is_read_needs_what_is_hidden(lesson):
 def test_is_named_and_not_numbered(lesson):
     """The number stands in the file's name alone: prose links by name."""
     text = "\n".join(prose(lesson))
-    assert not re.search(r"[Ll]essons? \d", text)
+    assert not re.search(r"([Ll]essons?|[Aa]ppendi(x|ces)) A?\d", text)
 
 
 @every_lesson
