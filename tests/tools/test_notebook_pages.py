@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
+from docutils.utils import new_document
+from myst_nb.sphinx_ import HideCodeCellNode
 
 from tools import notebook_pages
 
@@ -62,6 +64,7 @@ def test_a_figure_is_inline_and_its_png_is_not_in_the_book():
     assert notebook_pages.inline_image(None, png) == []
 
 
+<<<<<<< HEAD
 def cell(*tags):
     """A code cell of a page."""
     return nodes.container(nb_element="cell_code", cell_metadata={"tags": list(tags)})
@@ -91,3 +94,21 @@ def test_cells_beside_come_in_pairs():
     notebook_pages.lay_beside(None, page)
     assert len(alone.children) == 3 and len(later.children) == 1
     assert not [n for n in page.findall(nodes.container) if "nn-beside" in n["classes"]]
+=======
+def test_a_figures_code_is_folded_below_it():
+    """A fold above an output moves below it; a solution's fold, and a cell that is read,
+    stay as they are."""
+    document = new_document("page")
+    kinds = {
+        "": HideCodeCellNode,
+        "tag_solution": HideCodeCellNode,
+        "read": nodes.container,
+    }
+    for name, kind in kinds.items():
+        cell = nodes.container(classes=[name])
+        cell += [kind(), nodes.container(nb_element="cell_code_output")]
+        document += cell
+    notebook_pages.FoldBelowOutput(document).run()
+    below = [cell.children[-1].get("nb_element") is None for cell in document]
+    assert below == [True, False, False]
+>>>>>>> main
