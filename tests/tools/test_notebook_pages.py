@@ -64,7 +64,6 @@ def test_a_figure_is_inline_and_its_png_is_not_in_the_book():
     assert notebook_pages.inline_image(None, png) == []
 
 
-<<<<<<< HEAD
 def cell(*tags):
     """A code cell of a page."""
     return nodes.container(nb_element="cell_code", cell_metadata={"tags": list(tags)})
@@ -94,7 +93,8 @@ def test_cells_beside_come_in_pairs():
     notebook_pages.lay_beside(None, page)
     assert len(alone.children) == 3 and len(later.children) == 1
     assert not [n for n in page.findall(nodes.container) if "nn-beside" in n["classes"]]
-=======
+
+
 def test_a_figures_code_is_folded_below_it():
     """A fold above an output moves below it; a solution's fold, and a cell that is read,
     stay as they are."""
@@ -111,4 +111,3 @@ def test_a_figures_code_is_folded_below_it():
     notebook_pages.FoldBelowOutput(document).run()
     below = [cell.children[-1].get("nb_element") is None for cell in document]
     assert below == [True, False, False]
->>>>>>> main
