@@ -189,21 +189,19 @@ def test_the_rate_in_32_bits_is_kerass(page):
         close(page["rate_in_32_bits"](0.001, t) / exact, 1, 1e-3)
 
 
-def test_a_training_is_equal_with_all_aligned(page):
-    """Six steps on images of noise: epsilon, memory and corrections aligned, the weights
-    stay within a twentieth of one step, which they leave where the rate is not aligned."""
-    for rate_too in (True, False):
-        ours, theirs = page["pair"](keras.optimizers.Adam(), seed=1)
-        adam = torch.optim.Adam(ours.parameters())
-        for t in range(1, 7):
-            split = some_images(16, t)
-            adam.param_groups[0]["eps"] = page["aligned_eps"](1e-7, 0.999, t)
-            if rate_too:
-                adam.param_groups[0]["lr"] = page["aligned_rate"](0.001, t)
-            loss = page["our_step"](ours, adam, split.images, split.labels)
-            close(loss, page["their_step"](theirs, split.images, split.labels), 1e-4)
-        if rate_too:
-            assert page["differences"](ours, theirs).max() < 5e-5
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_training_is_equal_with_all_aligned(page, seed):
+    """Six steps on images of noise with epsilon, memory and corrections aligned: the
+    losses agree, and the weights stay within a twentieth of one step of Adam."""
+    ours, theirs = page["pair"](keras.optimizers.Adam(), seed)
+    adam = torch.optim.Adam(ours.parameters())
+    for t in range(1, 7):
+        split = some_images(16, t)
+        adam.param_groups[0]["eps"] = page["aligned_eps"](1e-7, 0.999, t)
+        adam.param_groups[0]["lr"] = page["aligned_rate"](0.001, t)
+        loss = page["our_step"](ours, adam, split.images, split.labels)
+        close(loss, page["their_step"](theirs, split.images, split.labels), 1e-5)
+    assert page["differences"](ours, theirs).max() < 5e-5
 
 
 # Defaults, starts, price ----------------------------------------------------------------
