@@ -26,6 +26,11 @@ sys.path.insert(0, ROOT)
 path = os.environ.get("PYTHONPATH")
 os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else ROOT
 
+# Keras, which the appendix compares with: on PyTorch and its CPU, and no file of settings.
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+os.environ["KERAS_HOME"] = os.devnull
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread for each
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when it is imported
 

@@ -2,7 +2,8 @@
 
 Figures stand inline as SVG, in the page's own colours, their folded code below them.
 Below the output of a cell stands what it promises: each range with a dot where the number
-lies, a tick for all else, and the conditions on demand.
+lies, a tick for all else, and the conditions on demand. Two cells in a row that are tagged
+"beside" stand beside each other where there is room for two columns.
 """
 
 import html
@@ -48,6 +49,24 @@ def add_promises(app, doctree):
             output_of(container).append(
                 nodes.raw(text=strip(conditions, values), format="html")
             )
+
+
+def lay_beside(app, doctree):
+    """Put each two cells in a row that are tagged "beside" into one box of two columns."""
+    first = None
+    for cell in list(doctree.findall(nodes.container)):
+        if cell.get("nb_element") != "cell_code":
+            continue
+        if "beside" not in cell["cell_metadata"].get("tags", []):
+            first = None
+        elif first is None or first.parent is not cell.parent:
+            first = cell
+        else:
+            box = nodes.container(classes=["nn-beside"])
+            first.parent.replace(first, box)
+            cell.parent.remove(cell)
+            box += [first, cell]
+            first = None
 
 
 def output_of(container) -> nodes.container:
@@ -111,5 +130,6 @@ def setup(app):
     """Called by Sphinx."""
     NbElementRenderer.render_image = inline_image
     app.connect("doctree-read", add_promises)
+    app.connect("doctree-read", lay_beside)
     app.add_post_transform(FoldBelowOutput)
     return {"version": "1", "parallel_read_safe": True}

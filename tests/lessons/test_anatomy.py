@@ -320,6 +320,21 @@ def test_code_is_what_one_would_write(lesson):
 
 
 @every_lesson
+def test_cells_beside_are_pairs_that_match_line_by_line(lesson):
+    """Two cells that the book lays beside each other follow one another, are read, and
+    have as many lines as each other, none wider than half a column."""
+    marks = ["beside" in tags(cell) for cell in cells(lesson)]
+    places = [place for place, mark in enumerate(marks) if mark]
+    for left, right in zip(places[::2], places[1::2], strict=True):
+        assert right == left + 1
+        pair = [cells(lesson)[place] for place in (left, right)]
+        assert all(cell in read(lesson) for cell in pair)
+        lines = [cell.source.splitlines() for cell in pair]
+        assert len(lines[0]) == len(lines[1])
+        assert max(map(len, lines[0] + lines[1])) <= 46
+
+
+@every_lesson
 def test_nothing_that_is_read_needs_what_is_hidden(lesson):
     """A function defined in a folded cell is called in folded cells alone."""
     hidden = [c for c in code(lesson) if c not in read(lesson)]
@@ -341,7 +356,7 @@ def test_nothing_that_is_read_needs_what_is_hidden(lesson):
 def test_is_named_and_not_numbered(lesson):
     """The number stands in the file's name alone: prose links by name."""
     text = "\n".join(prose(lesson))
-    assert not re.search(r"[Ll]essons? \d", text)
+    assert not re.search(r"([Ll]essons?|[Aa]ppendi(x|ces)) A?\d", text)
 
 
 @every_lesson

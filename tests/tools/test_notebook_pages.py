@@ -64,6 +64,37 @@ def test_a_figure_is_inline_and_its_png_is_not_in_the_book():
     assert notebook_pages.inline_image(None, png) == []
 
 
+def cell(*tags):
+    """A code cell of a page."""
+    return nodes.container(nb_element="cell_code", cell_metadata={"tags": list(tags)})
+
+
+def test_two_cells_tagged_beside_stand_in_one_box():
+    """In their order, with what they hold; the cells around them stay where they are."""
+    before, left, right, after = cell(), cell("beside"), cell("beside"), cell("data")
+    left += nodes.container(nb_element="cell_code_source")
+    section = nodes.section("", before, left, right, after)
+    notebook_pages.lay_beside(None, section)
+    first, box, last = section.children
+    assert (first, last) == (before, after)
+    assert box["classes"] == ["nn-beside"] and box.children == [left, right]
+    assert left.children[0]["nb_element"] == "cell_code_source"
+
+
+def test_cells_beside_come_in_pairs():
+    """Four in a row are two boxes. One alone, and two in different sections, stay as they
+    are: a page never loses a cell."""
+    four = nodes.section("", *(cell("beside") for _ in range(4)))
+    notebook_pages.lay_beside(None, four)
+    assert [len(box.children) for box in four.children] == [2, 2]
+    alone = nodes.section("", cell("beside"), cell(), cell("beside"))
+    later = nodes.section("", cell("beside"))
+    page = nodes.section("", alone, later)
+    notebook_pages.lay_beside(None, page)
+    assert len(alone.children) == 3 and len(later.children) == 1
+    assert not [n for n in page.findall(nodes.container) if "nn-beside" in n["classes"]]
+
+
 def test_a_figures_code_is_folded_below_it():
     """A fold above an output moves below it; a solution's fold, and a cell that is read,
     stay as they are."""
