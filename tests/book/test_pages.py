@@ -68,7 +68,8 @@ SIGHT = """screen => {
         desert = Math.max(desert, from - end);
         end = Math.max(end, to);
     }
-    const cells = [...page.querySelectorAll('.cell_input')];
+    // Of two cells side by side the first one counts.
+    const cells = [...page.querySelectorAll('.cell_input:not(.nn-beside > :last-child *)')];
     const code = cells.filter(e => e.checkVisibility()).map(height);
     return {first: seen[0][0] / screen, desert: desert / screen,
             code: code.reduce((a, b) => a + b, 0) / height(page)};
