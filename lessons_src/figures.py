@@ -12,6 +12,7 @@ import html
 import io
 import logging
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,6 +54,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 MISTAKES = LinearSegmentedColormap.from_list(
     "mistakes", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.7)]
 )
+WIDTH = 7.9  # inches: what code takes in the book, on a desk
 STYLE = {
     "figure.figsize": (6.2, 3.4),
     "figure.facecolor": "none",
@@ -120,7 +122,7 @@ class Picture:
     def words(self) -> str:
         """What stands below it: the caption, or, hidden in the book, the alt text."""
         if self.caption:
-            return f'<p class="nn-caption">{self.caption}</p>'
+            return caption_html(self.caption)
         return f'<p class="nn-alt"><i>{html.escape(self.alt)}</i></p>'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -130,6 +132,12 @@ class Picture:
             "text/plain": f"Figure: {self.alt}",
         }
         return data, {"image/png": {"alt": self.alt, **self.size()}}
+
+
+def caption_html(caption: str) -> str:
+    """A caption, "Figure 3. What was found. How to read it.", its first two parts bold."""
+    found = re.sub(r"^(Figure \d+\. .*?[.?!])(?= |$)", r"<b>\1</b>", caption)
+    return f'<p class="nn-caption">{found}</p>'
 
 
 def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -> Picture:

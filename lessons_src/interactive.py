@@ -11,36 +11,51 @@ import html
 import ipywidgets as widgets
 from IPython.display import display
 
-from lessons_src.figures import Picture
+from lessons_src.figures import Picture, caption_html
 
 
-def stepper(frames: dict[object, Picture], label: str) -> None:
+def stepper(
+    frames: dict[object, Picture],
+    label: str,
+    start: object = None,
+    caption: str | None = None,
+) -> None:
     """A slider over frames: `stepper({0.1: picture, 1.0: picture}, "learning rate")`.
 
     frames: what the slider says -> a `figures.picture`; at least two. label: what is
-    varied. ValueError on anything else.
+    varied. start: the frame shown first, one of the keys; else the first. caption: what
+    the frames show together. ValueError on anything else.
     """
     pictures = list(frames.values())
     if len(pictures) < 2 or not all(isinstance(p, Picture) for p in pictures):
         raise ValueError(
             "a stepper needs two frames or more, each a figures.picture(fig, alt)"
         )
+    if start is not None and start not in frames:
+        raise ValueError(f"start {start!r} is not one of the frames {list(frames)}")
+    first = 0 if start is None else list(frames).index(start)
     values = [str(value) for value in frames]
     slider = widgets.SelectionSlider(
         options=values,
+        index=first,
         description=label,
         style={"description_width": "initial"},
         layout={"width": "min(100%, 30rem)"},
     )
     pages = html_pages([picture.html for picture in pictures])
-    box = widgets.VBox([slider, one_page(pages, slider, first=0)])
+    parts = [slider, one_page(pages, slider, first)]
+    words = caption_html(caption) if caption else ""
+    if words:
+        parts.append(widgets.HTML(words))
+    box = widgets.VBox(parts)
     box.add_class("nn-stepper")
     lines = [
         f"{label} = {value}: {html.escape(picture.alt)}"
         for value, picture in zip(values, pictures, strict=True)
     ]
     title = f"Stepper over {label}, {len(frames)} frames"
-    show_with_words(box, title, "to move the slider", lines, still(pictures[0]))
+    seen = still(pictures[first]) + words
+    show_with_words(box, title, "to move the slider", lines, seen)
 
 
 def still(picture: Picture) -> str:

@@ -1,8 +1,8 @@
 """A Sphinx extension: what the book makes of a lesson's notebook beyond myst-nb.
 
-Figures stand inline as SVG, in the page's own colours. Below the output of a cell stands
-what it promises: each range with a dot where the number lies, a tick for all else, and
-the conditions on demand.
+Figures stand inline as SVG, in the page's own colours, their folded code below them.
+Below the output of a cell stands what it promises: each range with a dot where the number
+lies, a tick for all else, and the conditions on demand.
 """
 
 import html
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
+from myst_nb.sphinx_ import HideCodeCellNode
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 
 from tools.ranges import bounds
@@ -90,8 +92,24 @@ def shown(number: float) -> str:
     return f"{number:.4g}".replace("-", "−")
 
 
+class FoldBelowOutput(SphinxPostTransform):
+    """The code that draws a figure or asks a question stands below it, folded."""
+
+    default_priority = 200  # after myst-nb's, which makes the folds
+    formats = ("html",)
+
+    def run(self, **_):
+        """Called by Sphinx, for one page."""
+        for cell in self.document.findall(nodes.container):
+            if "tag_solution" in cell["classes"] or len(cell.children) != 2:
+                continue
+            if isinstance(cell.children[0], HideCodeCellNode):
+                cell.children.reverse()
+
+
 def setup(app):
     """Called by Sphinx."""
     NbElementRenderer.render_image = inline_image
     app.connect("doctree-read", add_promises)
+    app.add_post_transform(FoldBelowOutput)
     return {"version": "1", "parallel_read_safe": True}

@@ -110,6 +110,15 @@ def test_its_words_stand_below_it(monkeypatch):
         assert put[-1]["text/html"].endswith(words) and put[-1]["text/plain"]
 
 
+def test_a_caption_states_its_finding_in_bold():
+    """Number and first sentence are bold; a decimal point ends no sentence."""
+    words = figures.caption_html("Figure 12. It costs 1.5 points. The dots are seeds.")
+    assert words == (
+        '<p class="nn-caption"><b>Figure 12. It costs 1.5 points.</b> The dots are seeds.</p>'
+    )
+    assert "<b>" not in figures.caption_html("No number. No finding.")
+
+
 def test_measured_figures_are_marked():
     """Their coordinates are masked, those of exact figures are not."""
     assert '<svg fill="currentColor" class="measured"' in line(measured=True).html

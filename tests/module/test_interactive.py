@@ -29,11 +29,11 @@ def widget(bundle):
     return _instances[bundle["application/vnd.jupyter.widget-view+json"]["model_id"]]
 
 
-def make_stepper():
+def make_stepper(**options):
     frames = {
         0.1 * k: figures.picture(plt.figure(), alt) for k, alt in enumerate(FRAMES, 1)
     }
-    interactive.stepper(frames, "learning rate")
+    interactive.stepper(frames, "learning rate", **options)
 
 
 def test_stepper_holds_every_frame_and_is_linked_without_a_kernel(shown):
@@ -87,6 +87,25 @@ def test_before_a_run_a_stepper_shows_its_first_frame(shown):
     make_stepper()
     (image,) = re.findall(r"<img [^>]*>", shown[0]["text/html"])
     assert f'alt="{FRAMES[0]}"' in image and 'src="data:image/png;base64,' in image
+
+
+def test_a_stepper_starts_on_the_frame_that_tells_most(shown):
+    """Slider, frame and the picture before a run: all on `start`; another value is an
+    error that names the frames."""
+    make_stepper(start=0.2)
+    slider, stack = widget(shown[0]).children
+    assert slider.value == "0.2" and stack.selected_index == 1
+    assert f'<img alt="{FRAMES[1]}"' in shown[0]["text/html"]
+    with pytest.raises(ValueError, match=r"0.3 is not one of the frames \[0.1, 0.2\]"):
+        make_stepper(start=0.3)
+
+
+def test_a_steppers_caption_stands_below_every_frame(shown):
+    """With a kernel and before a run, and its finding in bold."""
+    make_stepper(caption="Figure 2. It grows. Read it so.")
+    below = "<b>Figure 2. It grows.</b> Read it so."
+    assert below in widget(shown[0]).children[-1].value
+    assert below in shown[0]["text/html"]
 
 
 def test_pages_share_what_is_alike(shown):

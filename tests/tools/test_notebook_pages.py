@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from docutils import nodes
+from docutils.utils import new_document
+from myst_nb.sphinx_ import HideCodeCellNode
 
 from tools import notebook_pages
 
@@ -60,3 +62,21 @@ def test_a_figure_is_inline_and_its_png_is_not_in_the_book():
     assert node["format"] == "html" and "<svg></svg>" in node.astext()
     png = SimpleNamespace(mime_type="image/png", string="")
     assert notebook_pages.inline_image(None, png) == []
+
+
+def test_a_figures_code_is_folded_below_it():
+    """A fold above an output moves below it; a solution's fold, and a cell that is read,
+    stay as they are."""
+    document = new_document("page")
+    kinds = {
+        "": HideCodeCellNode,
+        "tag_solution": HideCodeCellNode,
+        "read": nodes.container,
+    }
+    for name, kind in kinds.items():
+        cell = nodes.container(classes=[name])
+        cell += [kind(), nodes.container(nb_element="cell_code_output")]
+        document += cell
+    notebook_pages.FoldBelowOutput(document).run()
+    below = [cell.children[-1].get("nb_element") is None for cell in document]
+    assert below == [True, False, False]
