@@ -85,8 +85,11 @@ class Program:
         self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, gamma=0.3)
         return model, optimizer
 
-    def loss(self, model, x, y):
-        return F.cross_entropy(model(x), y)
+    def augment(self, x, y):
+        return x, y
+
+    def loss(self, logits, y):
+        return F.cross_entropy(logits, y)
 
     def step(self, loss, optimizer):
         optimizer.zero_grad()
@@ -97,7 +100,8 @@ class Program:
         model.train()
         losses = []
         for x, y in loader:
-            loss = self.loss(model, x, y)
+            x, y = self.augment(x, y)
+            loss = self.loss(model(x), y)
             self.step(loss, optimizer)
             losses.append(loss.item())
         self.scheduler.step()
@@ -121,8 +125,8 @@ class Program:
 
 
 class SoftmaxTwice(Program):
-    def loss(self, model, x, y):
-        return F.cross_entropy(model(x).softmax(1), y)
+    def loss(self, logits, y):
+        return F.cross_entropy(logits.softmax(1), y)
 
 
 class AcrossTheBatch(Network):
@@ -138,7 +142,8 @@ class StaysInEval(Program):
     def train_epoch(self, model, loader, optimizer):
         losses = []
         for x, y in loader:
-            loss = self.loss(model, x, y)
+            x, y = self.augment(x, y)
+            loss = self.loss(model(x), y)
             self.step(loss, optimizer)
             losses.append(loss.item())
         self.scheduler.step()
@@ -190,7 +195,8 @@ class RateEveryBatch(Program):
         model.train()
         losses = []
         for x, y in loader:
-            loss = self.loss(model, x, y)
+            x, y = self.augment(x, y)
+            loss = self.loss(model(x), y)
             self.step(loss, optimizer)
             losses.append(loss.item())
             self.scheduler.step()
@@ -204,17 +210,14 @@ class NotShuffled(Program):
 
 
 class Mixup(Program):
-    def mixed(self, x, y):
-        share, order = torch.rand(()), torch.randperm(len(x))
+    def augment(self, x, y):
+        share, other = torch.rand(()), torch.randperm(len(x))
         y = F.one_hot(y, 10).float()  # (B, 10)
-        return share * x + (1 - share) * x[order], share * y + (1 - share) * y[order]
-
-    def loss(self, model, x, y):
-        return super().loss(model, *self.mixed(x, y))
+        return share * x + (1 - share) * x[other], share * y + (1 - share) * y[other]
 
 
-class MixedApart(Mixup):
-    def mixed(self, x, y):
+class MixedApart(Program):
+    def augment(self, x, y):
         share, n = torch.rand(()), len(x)
         y = F.one_hot(y, 10).float()  # (B, 10)
         x = share * x + (1 - share) * x[torch.randperm(n)]
