@@ -224,13 +224,13 @@ def measure(model, batches):
 
 
 def draw_task(draw):
-    """400 objects sorted by class, 200 to choose by, and a network with its modes."""
+    """240 objects sorted by class, 120 to choose by, and a network with its modes."""
     centres = 2.5 * torch.eye(4)[torch.randperm(4, generator=draw.generator)[:3]]
-    y = draw.labels(600, 3)
-    x = centres[y] + draw.normal(600, 4, dtype=torch.float32)
-    order = y[:400].argsort(stable=True)
-    train = x[:400][order], y[:400][order]
-    return small_model(draw.integer(0, 1000)), train, (x[400:], y[400:])
+    y = draw.labels(360, 3)
+    x = centres[y] + draw.normal(360, 4, dtype=torch.float32)
+    order = y[:240].argsort(stable=True)
+    train = x[:240][order], y[:240][order]
+    return small_model(draw.integer(0, 1000)), train, (x[240:], y[240:])
 
 
 class Watch:
@@ -294,7 +294,7 @@ def on_training(answer, model, train, validation):
     per_batch = [train[1][batch].unique().numel() for batch in watch.trained]
     mixed = bool(per_batch) and sum(n > 1 for n in per_batch) > 0.9 * len(per_batch)
     seen = [k for batch in watch.trained for k in batch]
-    counts = torch.bincount(torch.tensor(seen, dtype=torch.long), minlength=400)
+    counts = torch.bincount(torch.tensor(seen, dtype=torch.long), minlength=240)
     moved = all(
         not torch.equal(start[name], value) for name, value in model.named_parameters()
     )
@@ -342,7 +342,7 @@ def train_with(
     head=True,
     epochs=6,
 ):
-    """Six epochs of Adam in batches of 50; the weights with the lowest validation
+    """Six epochs of Adam in batches of 30; the weights with the lowest validation
     loss."""
     x, y = shown
     trained = model.parameters() if head else model[:-1].parameters()
@@ -355,7 +355,7 @@ def train_with(
             optimizer.param_groups[0]["lr"] = 1.0
         order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
         other = torch.randperm(len(x)) if apart else order
-        for index, labels in zip(order.split(50), other.split(50), strict=True):
+        for index, labels in zip(order.split(30), other.split(30), strict=True):
             logits = model(x[index])
             loss = F.cross_entropy(logits.softmax(1) if softmax else logits, y[labels])
             if zero:
