@@ -297,7 +297,7 @@ def check_learning_rate(seen):
     if not steps or seen.scheduler is not None or not seen.untrained:
         return
     fall = [-inner(step.own, step.change) for step in steps]
-    if 0 <= max(fall) * 1000 < 0.01:
+    if 0 <= max(fall) * 1000 < 0.03:
         what = (
             f"at rate {steps[0].lr:.3g}, 1,000 steps like the first {len(steps)} would "
         )
@@ -495,7 +495,7 @@ def check_pairs(seen):
     them."""
     if not seen.train.batches or seen.train.labels.ndim != 1:
         return
-    x, y = seen.train.images.flatten(1).double(), seen.train.labels
+    x, y = seen.train.images.flatten(1).double().cpu(), seen.train.labels.cpu()
     if y.is_floating_point() or len(y) < 100:
         return
     far = torch.cdist(x, x).fill_diagonal_(math.inf)

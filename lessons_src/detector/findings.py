@@ -248,7 +248,7 @@ FOLLOWS = {
     "softmax_over_batch": {"depends_on_batch", "softmax_twice", "learning_rate"},
     "softmax_twice": {"nll_without_log", "learning_rate"},
     "other_model": {"optimizer_recreated", "no_step"},
-    "gradients_lost": {"no_step"},
+    "gradients_lost": {"no_step", "learning_rate"},
     "not_in_optimizer": {"no_step"},
     "learning_rate": {"no_step"},
     "optimizer_recreated": {"not_in_optimizer"},
