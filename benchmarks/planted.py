@@ -18,7 +18,6 @@ A file of bugs is a module with such functions, one after the other; `bugs_of(mo
 them. Sound trainings that look odd have the same form with `planted(None, ...)`.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,7 +81,7 @@ def planted(kind, networks=("mlp", "cnn", "bn"), datasets=DATASETS):
 def bugs_of(module) -> list[Planted]:
     """The bugs of a module, in the order in which they stand."""
     found = [bug for bug in vars(module).values() if isinstance(bug, Planted)]
-    return sorted(found, key=lambda bug: inspect.getsourcelines(bug.plant)[1])
+    return [bug for bug in found if bug.plant.__module__ == module.__name__]
 
 
 # Sound beginnings ----------------------------------------------------------------------

@@ -347,8 +347,9 @@ def shared(images: Tensor, others: Tensor) -> float:
     directions = torch.randn(images[0].numel(), 3, generator=generator)
     keys = []
     for group in (images, others):
-        x = group.flatten(1).cpu().float()
-        x = (x - x.min()) / (x.max() - x.min()).clamp_min(1e-12)
-        a, b, c = (x @ directions).mul(200).round().long().T
+        x = group.flatten(1).cpu()
+        low, high = (float(end) for end in x.aminmax())
+        x = (x.float() @ directions - low * directions.sum(0)) / max(high - low, 1e-12)
+        a, b, c = x.mul(200).round().long().T
         keys.append(a + 1_000_003 * b + 1_000_003**2 * c)
     return torch.isin(*keys).double().mean().item()

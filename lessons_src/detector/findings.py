@@ -245,9 +245,10 @@ KINDS = {
 # What follows from a cause is not reported beside it.
 FOLLOWS = {
     "plain_list": {"random_in_evaluation", "depends_on_batch", "not_in_optimizer"},
-    "softmax_over_batch": {"depends_on_batch", "nll_without_log", "softmax_twice"},
-    "softmax_twice": {"nll_without_log"},
-    "gradients_lost": {"no_step"},
+    "softmax_over_batch": {"depends_on_batch", "softmax_twice", "learning_rate"},
+    "softmax_twice": {"nll_without_log", "learning_rate"},
+    "other_model": {"optimizer_recreated", "no_step"},
+    "gradients_lost": {"no_step", "learning_rate"},
     "not_in_optimizer": {"no_step"},
     "learning_rate": {"no_step"},
     "optimizer_recreated": {"not_in_optimizer"},

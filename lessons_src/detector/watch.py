@@ -123,6 +123,7 @@ class Part:
     total: int
     everything: Tensor | None
     batches: list = field(default_factory=list)  # (x, y), as the loop receives them
+    fixed: bool = True  # whether an image is the same whenever it is asked for
 
     @property
     def images(self) -> Tensor:
@@ -151,8 +152,12 @@ def part(name: str, data, n: int, batch_size: int | None = None) -> Part:
         few = (data[0][index], data[1][index])
         return Part(few, len(data[1]), data[0], [few])
     if isinstance(data, list | tuple) and data and all(is_batch(b) for b in data):
-        seen = itertools.accumulate(len(y) for _, y in data)
-        few = [(x.clone(), y.clone()) for (x, y), m in zip(data, seen) if m - len(y) < n]
+        before = itertools.accumulate((len(y) for _, y in data), initial=0)
+        few = [
+            (x.clone(), y.clone())
+            for m, (x, y) in zip(before, data, strict=False)
+            if m < n
+        ]
         images = torch.cat([x for x, _ in data])
         return Part(few, len(images), images, few)
     raise ValueError(
@@ -165,7 +170,7 @@ def part(name: str, data, n: int, batch_size: int | None = None) -> Part:
 def part_of_loader(loader: DataLoader, n: int, batch_size: int | None) -> Part:
     """The same loader over a few of its examples; it notes the batches that it gives."""
     sampler, dataset = loader.sampler, loader.dataset
-    few = Part(None, len(dataset), tensor_of(dataset))
+    few = Part(None, len(dataset), tensor_of(dataset), fixed=False)
     if type(sampler) not in (RandomSampler, SequentialSampler, SubsetRandomSampler) or (
         loader.batch_size is None
     ):  # a sampler of one's own: its first batches
