@@ -1,0 +1,699 @@
+"""The checks: each looks for one fault in what was seen, and yields a `Finding`."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CyclicLR, ReduceLROnPlateau
+
+from lessons_src.detector.evidence import (
+    added,
+    alike,
+    alike_rows,
+    called_modules,
+    close,
+    first_input,
+    graph,
+    inner,
+    inputs,
+    is_passing,
+    is_summed,
+    kind_of,
+    labels_of,
+    mean_loss,
+    norm,
+    numbers_in,
+    parallel,
+    shared,
+    simulated,
+    source,
+    sums_to_one,
+    weight,
+)
+from lessons_src.detector.findings import Finding
+
+ACTIVATIONS = {"Relu", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "Gelu", "Silu", "Softplus"}
+ACTIVATIONS |= {"Hardtanh", "Clamp", "ClampMin", "Threshold", "LogSigmoid", "Hardsigmoid"}
+WANT_LOGITS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits")
+TURNS = {  # how test images may lie -> what it is called
+    "as in training": lambda x: x,
+    "transposed": lambda x: x.transpose(-1, -2),
+    "mirrored": lambda x: x.flip(-1),
+    "upside down": lambda x: x.flip(-2),
+    "turned by 180 degrees": lambda x: x.flip(-1, -2),
+    "turned by 90 degrees": lambda x: x.rot90(1, (-2, -1)),
+    "turned by 270 degrees": lambda x: x.rot90(3, (-2, -1)),
+    "inverted": lambda x: -x,
+}
+
+
+# The loop ------------------------------------------------------------------------------
+
+
+def check_gradients(seen):
+    """A step uses the gradients of the backward passes since the last one, no others."""
+    for watch in (seen.first, seen.second):
+        before = {}
+        for number, step in enumerate(watch.steps, 1):
+            grads, size = step.grads, norm(step.grads)
+            wrong = not step.closure and norm(step.own) and not parallel(grads, step.own)
+            if wrong and (not size or parallel(grads, step.latest)):
+                used = "the last of them" if size else "none of them"
+                yield Finding(
+                    "gradients_lost",
+                    f"{step.backwards} backward passes came before step {number}; the step "
+                    f"used the gradient of {used}.",
+                )
+            elif wrong and before and parallel(grads, added(step.own, before)):
+                yield Finding(
+                    "gradients_not_zeroed",
+                    f"at step {number} the gradient had norm {size:.3g}, that of its own "
+                    f"batch {norm(step.own):.3g}: the rest was left from before.",
+                )
+            before = grads
+
+
+def check_steps(seen):
+    """An epoch calls the model, and changes parameters."""
+    watch = seen.first
+    if not watch.forwards:
+        yield Finding("other_model", "train_epoch ended without calling the model.")
+    elif not watch.steps and not seen.trained:
+        yield Finding(
+            "no_step",
+            f"{len(watch.forwards)} forward passes, {watch.backwards} backward passes, "
+            "no step of an optimizer, and no parameter has changed.",
+        )
+    elif not seen.trained and all(step.lr for step in watch.steps):
+        yield Finding(
+            "no_step",
+            f"{len(watch.steps)} steps of an optimizer, {watch.backwards} backward passes "
+            "through the model, and no parameter of it has changed.",
+        )
+
+
+def check_clipping(seen):
+    """Gradients are clipped between backward and step."""
+    late = seen.first.late_clips
+    if late:
+        yield Finding(
+            "clipped_too_late",
+            f"{late} times in {len(seen.first.steps)} steps gradients were clipped with no "
+            "backward pass since the last step.",
+        )
+
+
+def check_optimizer(seen):
+    """The steps are those of the optimizer that was handed over."""
+    others = {id(s.optimizer) for s in seen.first.steps} - {id(seen.optimizer)}
+    used = len(others) < len({id(s.optimizer) for s in seen.first.steps})
+    if others and not used:
+        yield Finding(
+            "optimizer_recreated",
+            f"in {len(seen.first.steps)} steps {len(others)} other optimizer(s) were used, "
+            "and never the one handed over.",
+        )
+
+
+def check_modes(seen):
+    """Training forward passes are in training mode, those of evaluation are not."""
+    wrong = [forward for forward in seen.forwards if not forward.training]
+    if wrong and seen.modes_matter:
+        when = " after evaluate()" if wrong[0] in seen.second.forwards else ""
+        yield Finding(
+            "eval_mode_in_training",
+            f"{len(wrong)} of {len(seen.forwards)} training passes had model.training == "
+            f"False{when}.",
+        )
+    passes = seen.tests[0].forwards if seen.tests else []
+    wrong = [forward for forward in passes if forward.training]
+    if wrong and seen.modes_matter:
+        yield Finding(
+            "train_mode_in_evaluation",
+            f"{len(wrong)} of {len(passes)} passes of evaluate had model.training == True.",
+        )
+
+
+def check_evaluation(seen):
+    """Evaluation leaves weights, buffers and gradients as they are."""
+    state = [*seen.model.named_parameters(), *seen.model.named_buffers()]
+    changed = {id(tensor) for tensor in seen.changed}
+    names = [name for name, tensor in state if id(tensor) in changed]
+    if names:
+        what = f"{len(names)} tensors were others after evaluate(), such as {names[0]}."
+        yield Finding("evaluation_changes_model", what)
+    elif seen.tests and seen.tests[0].backwards:
+        what = f"evaluate() made {seen.tests[0].backwards} backward passes."
+        yield Finding("evaluation_changes_model", what)
+
+
+def check_schedule(seen):
+    """The scheduler is stepped, and in the unit that it was made for."""
+    scheduler, calls = seen.scheduler, len(seen.first.scheduler_calls)
+    if scheduler is None or not seen.first.steps:
+        return
+    if getattr(scheduler, "optimizer", seen.optimizer) is not seen.optimizer:
+        yield Finding("schedule_never_moves", "it belongs to another optimizer.")
+    elif not calls:
+        if seen.first.complete:
+            what = "scheduler.step() was not called in a whole epoch."
+            yield Finding("schedule_never_moves", what)
+    elif isinstance(scheduler, ReduceLROnPlateau):
+        return
+    elif len(seen.first.steps) > 1 and calls >= len(seen.first.steps):
+        n = math.ceil(seen.train.total / len(seen.first.forwards[0].x))
+        rates = simulated(scheduler, seen.optimizer, n)
+        peak = max(rates)
+        top = next(k for k, rate in enumerate(rates) if rate > 0.999 * peak)
+        low = min(rates[top:])
+        fallen = [k for k in range(top, n) if rates[k] <= low + 0.1 * (peak - low)]
+        is_early = low < 0.7 * peak and fallen[0] < n / 4
+        if is_early and not isinstance(scheduler, CyclicLR):
+            yield Finding(
+                "schedule_per_batch",
+                f"stepped after every batch, the rate falls from {peak:.2g} to "
+                f"{rates[fallen[0]]:.2g} in {fallen[0]} of the {n} batches of one epoch.",
+            )
+    elif len(seen.first.steps) > 1:
+        rates = simulated(scheduler, seen.optimizer, 1000)
+        group = seen.optimizer.param_groups[0]
+        peak = group.get("max_lr", group.get("initial_lr", rates[0]))
+        if max(rates[:10]) < 0.2 * peak or max(rates) == min(rates):
+            yield Finding(
+                "schedule_never_moves",
+                f"stepped once an epoch, the rate is {rates[0]:.2g} at first and "
+                f"{rates[9]:.2g} after ten epochs, where it is to reach {peak:.2g}.",
+            )
+
+
+def check_best_state(seen):
+    """The saved state has memory of its own."""
+    state = seen.best_state
+    state = state.state_dict() if isinstance(state, nn.Module) else state or {}
+    tensors = [tensor for tensor in state.values() if torch.is_tensor(tensor)]
+    live = {tensor.data_ptr() for tensor in seen.model.state_dict().values()}
+    shared = sum(tensor.data_ptr() in live for tensor in tensors if tensor.numel())
+    if shared:
+        what = f"{shared} of its {len(tensors)} tensors are the model's own."
+        yield Finding("best_state_is_live", what)
+
+
+def check_reports(seen):
+    """What the functions return is the mean over the images, not another number."""
+    calls = [(seen.first, seen.train, "train_epoch")]
+    calls += [(seen.tests[0], seen.test_parts[0], "evaluate")] if seen.tests else []
+    for watch, few, name in calls:
+        returned = numbers_in(watch.returned) if watch.complete else []
+        for what, right, wrong in statistics(watch, few):
+            for number in returned:
+                if not any(alike(number, other) for other in right):
+                    for how, other in wrong.items():
+                        if alike(number, other):
+                            yield Finding(
+                                "reported_average",
+                                f"{name} returned {number:.4g} as {what}: {how}. The mean "
+                                f"is {right[0]:.4g}.",
+                            )
+
+
+def statistics(watch, few):
+    """(name, right values, wrong values by what they are) of loss and accuracy over the
+    batches of a call."""
+    passes = [forward for forward in watch.forwards if forward.out is not None]
+    sizes = [len(forward.out) for forward in passes]
+    n, batches = sum(sizes), len(passes)
+    if passes and all(forward.losses for forward in passes):
+        losses = [mean_loss(forward.losses[0]) for forward in passes]
+        total = sum(loss * size for loss, size in zip(losses, sizes, strict=True))
+        wrong = {
+            "batch means, divided by the number of images": sum(losses) / n,
+            "the last batch's": losses[-1],
+        }
+        yield "loss", [total / n, sum(losses) / batches, total, sum(losses)], wrong
+    labels = all_labels(watch, few)
+    if labels is None or len(labels) != n or passes[0].out.ndim != 2:
+        return
+    answers = [forward.out.argmax(1) for forward in passes]
+    pairs = list(zip(answers, labels.split(sizes), strict=True))
+    correct = [(answer == y).sum().item() for answer, y in pairs]
+    shares = [c / size for c, size in zip(correct, sizes, strict=True)]
+    right = [sum(correct) / n, sum(shares) / batches, sum(correct)]
+    right += [1 - right[0], 1 - right[1], n - right[2]]
+    of_all = sum((answer[:, None] == y).sum().item() for answer, y in pairs) / n
+    wrong = {
+        "right answers, divided by the number of batches": sum(correct) / batches,
+        "the last batch's": shares[-1],
+        "batch means, divided by the number of images": sum(shares) / n,
+        "right answers of the last batch, divided by the number of images": correct[-1]
+        / n,
+        "every answer compared with every label": of_all,
+    }
+    yield "accuracy", right + [100 * value for value in right], wrong
+
+
+# The optimizer -------------------------------------------------------------------------
+
+
+def check_parameters(seen):
+    """Every parameter that the answer depends on is the model's and is trained."""
+    own, held, leaves = set(seen.names), seen.held, seen.leaves
+    asks = [p for p in own if p.requires_grad]
+    hidden = leaves - own - held
+    if hidden:
+        n = sum(p.numel() for p in hidden)
+        what = f"the answer depends on {len(hidden)} tensors with {n:,} numbers that"
+        yield Finding("plain_list", f"{what} model.parameters() does not list.")
+    missing = [p for p in asks if p in leaves and p not in held]
+    strangers = held - own - leaves
+    if missing or (strangers and seen.forwards):
+        what = f"the optimizer does not hold {seen.named(missing)}"
+        what += f", but {len(strangers)} that the model does not use" * bool(strangers)
+        yield Finding("not_in_optimizer", what + ".")
+    cut = [p for p in asks if seen.forwards and p not in leaves]
+    if cut:
+        called = called_modules(seen)
+        owner = {p: m for m in seen.model.modules() for p in m.parameters(recurse=False)}
+        detached = [p for p in cut if owner[p] in called]
+        unused = [p for p in cut if owner[p] not in called]
+        if detached:
+            what = f"no path leads back to {seen.named(detached)}."
+            yield Finding("detached", what)
+        if unused:
+            yield Finding("unused_layer", f"{seen.named(unused)} took no part.")
+
+
+def check_learning_rate(seen):
+    """The steps are long enough to learn something, and short enough not to diverge."""
+    losses = [mean_loss(loss) for loss in seen.losses]
+    if losses and seen.untrained:
+        start, worst = losses[0], max(losses[1:], default=0.0)
+        if not math.isfinite(sum(losses)) or worst > 4 * max(start, 2.3):
+            lr = seen.first.steps[0].lr if seen.first.steps else math.nan
+            what = f"at rate {lr:.3g} the loss went from {start:.3g} to {worst:.3g}."
+            yield Finding("learning_rate", what)
+            return
+    steps = [step for step in seen.first.steps if step.change and step.own]
+    if not steps or seen.scheduler is not None or not seen.untrained:
+        return
+    fall = [-inner(step.own, step.change) for step in steps]
+    if 0 <= max(fall) * 1000 < 0.03:
+        what = (
+            f"at rate {steps[0].lr:.3g}, 1,000 steps like the first {len(steps)} would "
+        )
+        what += f"lower the loss by {1000 * max(fall):.1g}."
+        yield Finding("learning_rate", what)
+
+
+# The loss ------------------------------------------------------------------------------
+
+
+def check_probabilities(seen):
+    """cross_entropy gets logits, nll_loss log-probabilities, each over the classes."""
+    for loss in seen.losses[:1]:
+        z, name = loss.logits, loss.function.__name__
+        if z.ndim != 2 or name not in ("cross_entropy", "nll_loss") or len(z) < 2:
+            continue
+        if sums_to_one(z, 0) or sums_to_one(z.exp(), 0):
+            what = "the probabilities of each class sum to 1 over the batch."
+            yield Finding("softmax_over_batch", what)
+        elif sums_to_one(z, 1) and name == "cross_entropy":
+            what = "what cross_entropy gets is positive and sums to 1 for each image."
+            yield Finding("softmax_twice", what)
+        elif name == "nll_loss" and not sums_to_one(z.exp(), 1):
+            total = z.exp().sum(1).mean()
+            what = (
+                f"exp of what nll_loss gets sums to {total:.3g} for an image, not to 1."
+            )
+            yield Finding("nll_without_log", what)
+
+
+def check_logits(seen):
+    """No activation stands between the last layer and the loss."""
+    for loss in seen.losses[:1]:
+        node = loss.node
+        while node is not None and is_passing(node):
+            node = source(node)
+        word, name = (
+            "" if node is None else kind_of(node).rstrip("0"),
+            loss.function.__name__,
+        )
+        if word in ACTIVATIONS and name in WANT_LOGITS:
+            yield Finding(
+                "activation_on_logits", f"{word} is applied to what {name} gets."
+            )
+
+
+def check_gradient_of_loss(seen):
+    """What comes back to the logits is the gradient of the mean loss: sign and size."""
+    for loss in seen.losses[:1]:
+        if loss.grad is None:
+            continue
+        z = loss.logits.clone().requires_grad_()
+        value = loss.function(z, loss.target, **loss.options)
+        mean = value.sum() / len(z) if is_summed(loss) else value.mean()
+        (expected,) = torch.autograd.grad(mean, z)
+        ratio = ((expected * loss.grad).sum() / (expected**2).sum()).item()
+        if ratio < 0:
+            what = "the gradient at the logits is that of the loss with a minus."
+            yield Finding("wrong_sign", what)
+        passes = (
+            max(step.backwards for step in seen.first.steps) if seen.first.steps else 1
+        )
+        sizes = {len(z), seen.train.total, len(seen.train.labels)}
+        if ratio > 0 and 1 / ratio > 1.5 * passes:
+            for n in sizes:
+                if n > 3 and abs(ratio * n - 1) < 0.02:
+                    what = (
+                        f"the gradient is {n} times smaller than that of the mean loss."
+                    )
+                    yield Finding("averaged_twice", what)
+    uphill = [inner(step.own, step.change) for step in seen.first.steps if step.change]
+    if uphill and min(uphill) > 0:
+        what = f"each of {len(uphill)} steps went along the gradient, not against it."
+        yield Finding("wrong_sign", what)
+    elif not seen.losses and goes_uphill(seen):
+        yield Finding(
+            "wrong_sign", "the gradient lowers the logits of the right classes."
+        )
+
+
+def goes_uphill(seen) -> bool:
+    """For a loss written by hand: whether the right class's logit is pushed down."""
+    forward = seen.forwards[0] if seen.forwards else None
+    y = labels_of(forward, seen.train) if forward else None
+    if y is None or forward.grad.ndim != 2 or y.max() >= forward.grad.shape[1]:
+        return False
+    return bool(forward.grad.gather(1, y[:, None]).mean() > 0)
+
+
+def check_broadcast(seen):
+    """Answers and labels have one shape."""
+    shapes = seen.first.broadcast
+    if shapes:
+        what = f"{shapes[0]} and {shapes[1]} were combined to {(shapes[0][0],) * 2}."
+        yield Finding("broadcast_in_loss", what)
+
+
+# The model -----------------------------------------------------------------------------
+
+
+def check_repeated_layers(seen):
+    """No container holds the same layer, or the same parameters, twice."""
+    for name, module in seen.model.named_modules():
+        if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+            layers = [tuple(map(id, m.parameters())) for m in module._modules.values()]
+            layers = [layer for layer in layers if layer]
+            if len(set(layers)) < len(layers):
+                what = f"{name or 'the model'} has {len(layers)} layers with parameters, "
+                yield Finding(
+                    "same_layer_repeated",
+                    f"{what}only {len(set(layers))} of them different.",
+                )
+
+
+def check_activations(seen):
+    """Between two layers with weights stands an activation."""
+    for node in graph(seen.forwards[0].node) if seen.forwards else []:
+        after, before = weight(node), source(node)
+        if after is None or before is None or getattr(node, "_saved_groups", 1) > 1:
+            continue
+        while before is not None and weight(before) is None and is_passing(before):
+            before = source(before)
+        first = None if before is None else weight(before)
+        if first is None or getattr(before, "_saved_groups", 1) > 1:
+            continue
+        # A narrow middle is meant: a matrix of low rank, a bottleneck
+        ends = min(first[0].numel(), len(after))
+        if len(first) > ends / 4 or after[0, 0].numel() > 1:
+            names = [seen.names.get(p, "a layer") for p in (first, after)]
+            what = f"{names[1]} gets what {names[0]} gives, with nothing but pooling or "
+            yield Finding("missing_activation", what + "normalisation between.")
+
+
+def check_start(seen):
+    """The units of a hidden layer are different, or get different gradients."""
+    weights = (
+        [weight(node) for node in graph(seen.forwards[0].node)] if seen.forwards else []
+    )
+    weights = [w for w in weights if w is not None]  # the last layer's first
+    last = weights[0] if weights else None
+    step = seen.first.steps[0] if seen.first.steps else None
+    for w in weights:
+        values = step.before.get(w, w.detach()) if step else w.detach()
+        if w is last or len(w) < 2 or not alike_rows(values):
+            continue
+        if values.any() or (step and w in step.own and alike_rows(step.own[w])):
+            what = f"all {len(w)} units of {seen.names.get(w, 'a layer')} have equal weights."
+            yield Finding("constant_init", what)
+
+
+def check_answers(seen):
+    """In evaluation mode an image has one answer, whatever the rest of the batch."""
+    if seen.x is None or len(seen.x) < 4:
+        return
+    out = seen.answers(seen.x)
+    again = seen.answers(seen.x)
+    if out is None or len(out) != len(seen.x):
+        return
+    if not close(out, again):
+        gap = (out - again).abs().max()
+        what = f"the same images twice: the answers differ by up to {gap:.2g}."
+        yield Finding("random_in_evaluation", what)
+        return
+    half = len(out) // 2
+    alone = seen.answers(seen.x[:half])
+    if not close(out[:half], alone):
+        gap = (out[:half] - alone).abs().max() if alone.shape == out[:half].shape else 0
+        what = (
+            f"without the other half of the batch the answers differ by up to {gap:.2g}."
+        )
+        yield Finding("depends_on_batch", what)
+
+
+# The data ------------------------------------------------------------------------------
+
+
+def check_order(seen):
+    """The batches of an epoch have the same mixture of classes."""
+    y = all_labels(seen.first, seen.train)
+    if y is None and seen.train.batches:
+        y = seen.train.labels  # as a loader gave them
+    if y is None or y.ndim != 1 or y.is_floating_point() or len(y) < 64:
+        return
+    K = int(y.max()) + 1
+    halves = [torch.bincount(half, minlength=K) / len(half) for half in y.chunk(2)]
+    apart = (halves[0] - halves[1]).abs().sum().item() / 2
+    if K > 2 and apart > 0.5:
+        first = int((halves[0] > 0).sum())
+        what = f"the first {len(y) // 2} examples had {first} of {K} classes."
+        yield Finding("not_shuffled", what)
+
+
+def check_pairs(seen):
+    """The labels are those of the images: in the data, and in what the loop makes of
+    them."""
+    if not seen.train.batches or seen.train.labels.ndim != 1:
+        return
+    x, y = seen.train.images.flatten(1).double().cpu(), seen.train.labels.cpu()
+    if y.is_floating_point() or len(y) < 100:
+        return
+    far = torch.cdist(x, x).fill_diagonal_(math.inf)
+    agree = (y[far.argmin(1)] == y).double().mean().item()
+    chance = (torch.bincount(y).double() / len(y)).square().sum().item()
+    if agree < chance + 3 * math.sqrt(chance * (1 - chance) / len(y)):
+        what = f"the most similar image has the same label for {agree:.0%}; for labels drawn "
+        yield Finding("labels_apart", f"{what}at random that is {chance:.0%}.")
+        return
+    for forward in seen.first.forwards[:2]:
+        wrong = mixed_apart(forward, x, y)
+        if wrong > 0.2:
+            what = f"{wrong:.0%} of the first batch have another label than in the data."
+            yield Finding("labels_apart", what)
+            return
+
+
+def mixed_apart(forward, images, labels) -> float:
+    """Share of a batch whose labels do not follow their images.
+
+    Each image of the batch is written as a sum of images of the data, A @ images + shift;
+    the labels must be the same sum. That holds for a permutation and for mixup alike.
+    """
+    if not forward.losses or forward.x is None or len(images) >= images.shape[1] / 2:
+        return 0.0
+    x, y = forward.x.flatten(1).double().cpu(), forward.losses[0].target.cpu()
+    K = forward.losses[0].logits.shape[-1]
+    if x.shape[1:] != images.shape[1:] or len(y) != len(x) or int(labels.max()) >= K:
+        return 0.0
+    basis = torch.cat([images, torch.ones(1, images.shape[1], dtype=torch.double)])
+    A = torch.linalg.lstsq(basis.T, x.T, driver="gelsd").solution.T  # (B, n + 1)
+    if (A @ basis - x).norm() > 1e-3 * x.norm():
+        return 0.0  # changed in another way
+    A = A[:, :-1] / A[:, :-1].sum(1, keepdim=True)
+    expected = A @ F.one_hot(labels, K).double()  # (B, K)
+    given = F.one_hot(y, K).double() if y.ndim == 1 else y.double()
+    if given.shape != expected.shape:
+        return 0.0
+    return ((expected - given).abs().max(1).values > 0.25).double().mean().item()
+
+
+def check_pixels(seen):
+    """What the first layer with weights gets is neither huge nor tiny."""
+    x = first_input(seen)
+    if x is not None and (x.std() > 10 or 0 < x.std() < 0.02):
+        what = f"the first layer gets numbers from {x.min():.3g} to {x.max():.3g}, with "
+        yield Finding("pixel_range", f"{what}standard deviation {x.std():.3g}.")
+
+
+def check_preparation(seen):
+    """Test images look like training images: moments, and how they lie."""
+    train, test = inputs(seen.first), inputs(seen.tests[0]) if seen.tests else None
+    if train is None or test is None or train.shape[1:] != test.shape[1:]:
+        return
+    mean, std = train.mean().item(), train.std().item()
+    test_mean, test_std = test.mean().item(), test.std().item()
+    if abs(mean - test_mean) > 0.25 * std or not 0.7 < test_std / max(std, 1e-9) < 1.4:
+        what = f"mean and standard deviation are {mean:.3g} and {std:.3g} in training, "
+        what += f"{test_mean:.3g} and {test_std:.3g} in evaluation."
+        yield Finding("test_preprocessing", what)
+    elif how := how_turned(seen, train, test):
+        what = f"by the mean images of the classes, the test images are {how}."
+        yield Finding("test_preprocessing", what)
+
+
+def check_augmentation(seen):
+    """Evaluation sees the same images when it is repeated."""
+    images = [inputs(watch) for watch in seen.tests if watch.complete]
+    if len(images) == 2 and all(x is not None for x in images):
+        others, few = 1 - shared(images[1], images[0]), seen.test_parts[0]
+        if few.fixed and shared(images[1], few.images) > 0.95:
+            return  # some of the same images
+        if others > 0.2:
+            what = f"{others:.0%} of the images of a second evaluation were others."
+            yield Finding("test_augmented", what)
+
+
+def how_turned(seen, train, test) -> str:
+    """How the test images lie, if they look more like training images when turned."""
+    if train.ndim != 4 or train.shape[2] != train.shape[3]:
+        return ""
+    y = all_labels(seen.first, seen.train)
+    y_test = all_labels(seen.tests[0], seen.test_parts[0])
+    if y is None or y_test is None:
+        return ""
+    classes = sorted(set(y.tolist()) & set(y_test.tolist()))
+    mean, test_mean = class_means(train, y, classes), class_means(test, y_test, classes)
+    match = {}
+    for how, turn in TURNS.items():
+        both = torch.stack([mean.flatten(), turn(test_mean).flatten()])
+        match[how] = torch.corrcoef(both)[0, 1].item()
+    best = max(match, key=match.get)
+    return best if match[best] > match["as in training"] + 0.15 else ""
+
+
+def all_labels(watch, few) -> Tensor | None:
+    """The labels of all images of a call, (n,); None where one is not known."""
+    labels = [labels_of(forward, few) for forward in watch.forwards]
+    return None if not labels or any(y is None for y in labels) else torch.cat(labels)
+
+
+def class_means(images, labels, classes) -> Tensor:
+    """The mean image of each class less the mean of these, (K, ...)."""
+    means = torch.stack([images[labels == k].mean(0) for k in classes])
+    return means - means.mean(0)
+
+
+def check_overlap(seen):
+    """No test image is a training image."""
+    if not seen.tests:
+        return
+    train, test = seen.train.everything, seen.test_parts[0].everything
+    if train is None or test is None:  # not in memory: the parts that were seen
+        train, test = seen.train.batches, seen.test_parts[0].batches
+        if not train or not test:
+            return
+        train, test = seen.train.images, seen.test_parts[0].images
+    share, of = shared(test, train), "test images are"
+    used = inputs(seen.tests[0])
+    if share <= 0.01 and used is not None and inputs(seen.first) is not None:
+        share, of = shared(used, seen.train.images), "images that evaluate used are"
+    if share > 0.01:
+        yield Finding("test_in_train", f"{share:.0%} of the {of} training images.")
+
+
+# Symptoms ------------------------------------------------------------------------------
+
+
+def check_first_loss(seen):
+    """Before training, the loss is about that of guessing."""
+    for loss in seen.losses[:1]:
+        is_class = loss.function.__name__ in ("cross_entropy", "nll_loss")
+        if seen.untrained and is_class and loss.logits.ndim == 2:
+            value, guess = mean_loss(loss), math.log(loss.logits.shape[1])
+            if not 0.3 * guess < value < 2 * guess:
+                what = f"the first loss is {value:.3g}; ln {loss.logits.shape[1]} is "
+                yield Finding("initial_loss", f"{what}{guess:.3g}.")
+
+
+def check_repeatable(seen):
+    """Two evaluations give the same."""
+    if len(seen.tests) == 2 and all(watch.complete for watch in seen.tests):
+        first, second = (numbers_in(watch.returned) for watch in seen.tests)
+        pairs = zip(first, second, strict=True) if len(first) == len(second) else []
+        differ = [pair for pair in pairs if not alike(*pair)]
+        if differ:
+            what = (
+                f"{differ[0][0]:.6g} and then {differ[0][1]:.6g}, with the same weights."
+            )
+            yield Finding("evaluation_random", what)
+
+
+def check_overfit(seen, steps=40):
+    """The loss on sixteen images falls within a few steps of Adam."""
+    forward = seen.forwards[0] if seen.forwards else None
+    y = labels_of(forward, seen.train) if forward else None
+    if y is None or forward.out.ndim != 2:
+        return
+    optimizer = torch.optim.Adam([p for p in seen.held if p.requires_grad], lr=0.003)
+    losses = []
+    seen.model.train()
+    for _ in range(steps):
+        loss = seen.loss_fn(seen.model(forward.x[:16]), y[:16])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if losses[-1] < 0.7 * losses[0]:
+            return
+    what = f"in {steps} steps of Adam the loss of 16 images went from {losses[0]:.3g} to "
+    yield Finding("cannot_overfit", f"{what}{losses[-1]:.3g}.")
+
+
+CAUSES = [
+    check_gradients,
+    check_steps,
+    check_clipping,
+    check_optimizer,
+    check_modes,
+    check_evaluation,
+    check_schedule,
+    check_best_state,
+    check_reports,
+    check_parameters,
+    check_learning_rate,
+    check_probabilities,
+    check_logits,
+    check_gradient_of_loss,
+    check_broadcast,
+    check_repeated_layers,
+    check_activations,
+    check_start,
+    check_answers,
+    check_order,
+    check_pairs,
+    check_pixels,
+    check_preparation,
+    check_augmentation,
+    check_overlap,
+]
+SYMPTOMS = [check_first_loss, check_repeatable, check_overfit]  # where no cause is found
