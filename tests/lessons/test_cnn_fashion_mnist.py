@@ -18,9 +18,9 @@ from lessons_src.data import Split
 
 LESSON = "cnn_fashion_mnist"
 FUNCTIONS = (
-    "nearest_mean train_well r4_as_printed last_side r4 layer_sizes scaled_again "
-    "RandomFlip Sometimes changes with_augmentation paired course_network "
-    "cosine_filters fix_first logits_of by_class standard_error confused_pairs two_looks"
+    "train_well r4_as_printed last_side r4 layer_sizes changes Sometimes RandomFlip "
+    "with_augmentation paired course_network cosine_filters fix_first logits_of by_class "
+    "standard_error two_looks"
 )
 
 
@@ -171,16 +171,6 @@ def test_most_of_r4s_work_is_in_its_5x5_convolutions(page):
     assert sum(sorted(work)[-2:]) > 2 / 3 * sum(work)
 
 
-def test_scaled_again_undoes_the_normalisation(page):
-    """Pixels from 0 to 1, as the data set gives them scaled."""
-    raw = Split(
-        torch.randint(256, (5, 1, 2, 2)).byte(), torch.zeros(5, dtype=torch.int64)
-    )
-    page["fashion"] = type("Moments", (), {"mean": 0.286, "std": 0.353})
-    again = page["scaled_again"](raw.normalised(0.286, 0.353))
-    torch.testing.assert_close(again.images, raw.scaled().images)
-
-
 def test_random_flip_mirrors_half_of_the_images_whole(page):
     """Each image is as it was or mirrored left to right; about half are;
     none in evaluation."""
@@ -206,15 +196,6 @@ def test_random_flip_passes_extreme_values_on(page, extreme):
     torch.testing.assert_close(made.sum(3), x.sum(3), equal_nan=True)
 
 
-def test_sometimes_with_the_mirror_is_random_flip(page):
-    """The same draws, the same images; unchanged in evaluation."""
-    x, made = torch.randn(40, 1, 5, 5), []
-    for layer in (page["RandomFlip"](), page["Sometimes"](page["changes"]["mirrored"])):
-        torch.manual_seed(5)
-        made.append(layer(x))
-    assert torch.equal(*made) and layer.eval()(x) is x
-
-
 def test_changes_do_what_they_are_called(page):
     """Every change keeps the shape, and moves a single bright pixel where
     its name says."""
@@ -230,17 +211,6 @@ def test_changes_do_what_they_are_called(page):
     for name, change in page["changes"].items():
         assert change(x).shape == x.shape
         assert tuple(change(x)[0, 0].nonzero()[0].tolist()) == places[name], name
-
-
-def test_nearest_mean(page):
-    """Equal to going over the images one by one."""
-    images, labels = drawn((200, 1, 3, 3)).float(), torch.arange(200) % 10
-    split = Split(images + labels.view(-1, 1, 1, 1), labels)
-    right = 0
-    for x, y in zip(split.images, labels, strict=True):
-        far = [(x - split.images[labels == k].mean(0)).norm().item() for k in range(10)]
-        right += far.index(min(far)) == y
-    close(page["nearest_mean"](split, split), right / 200, 1e-6)
 
 
 def test_train_well_learns_and_ends_at_rate_zero(page):
@@ -296,15 +266,6 @@ def test_by_class(page):
     for k in range(9):
         close(got[k], right[labels == k].double().mean(), 1e-6)
     assert got[9].isnan()
-
-
-def test_confused_pairs(page):
-    """Both directions together, each pair once, the largest first, no diagonal."""
-    labels = torch.tensor([0, 0, 0, 1, 2, 2, 5])
-    answers = torch.tensor([1, 1, 0, 0, 3, 2, 5])
-    pairs = page["confused_pairs"](labels, answers)
-    assert pairs[:2] == [(3, 1, 0), (1, 3, 2)] and len(pairs) == 45
-    assert sum(count for count, *_ in pairs) == 4
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 50.0, 1e4])
