@@ -242,7 +242,9 @@ def best_temperature(z, y):
 @exercise(
     inputs=draw_examined,
     mistakes={
-        "One step is not enough: ask for the gradient again, and go on.": examined(steps=1),
+        "One step is not enough: ask for the gradient again, and go on.": examined(
+            steps=1
+        ),
         "Come back after each step: no pixel may end further than eps away.": (
             examined(near=False)
         ),
