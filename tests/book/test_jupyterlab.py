@@ -27,6 +27,10 @@ SETTINGS = {
 }
 RAW = r"\{[a-z]+(?::[a-z]+)?\}`|\$\$|\\tag|\(eq-|:::|<blockquote|</?div"
 WITHOUT_SVG = ["text/html", "text/markdown", "image/png", "text/latex", "text/plain"]
+OPEN = """async path => {
+    for (const open of [...jupyterapp.shell.widgets('main')]) open.dispose();
+    await jupyterapp.commands.execute('docmanager:open', {path});
+}"""
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
@@ -80,6 +84,7 @@ def serve(home: Path) -> dict:
     }
     options = [f"--port={port}", f"--ServerApp.root_dir={home / 'lessons'}"]
     options += ["--no-browser", "--allow-root", "--IdentityProvider.token="]
+    options += ["--expose-app-in-browser"]
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *options],
         env={**os.environ, **{name: str(path) for name, path in folders.items()}},
@@ -98,9 +103,13 @@ def serve(home: Path) -> dict:
 
 
 def opened(lab, path):
-    """The lesson's page, drawn whole."""
+    """The lesson's page, drawn whole; JupyterLab itself is loaded once."""
     tab, url = lab
-    tab.goto(f"{url}/lab/tree/{path.name}?reset")
+    if not tab.url.startswith(url):
+        tab.goto(f"{url}/lab?reset")
+        tab.wait_for_function("window.jupyterapp?.commands.hasCommand('docmanager:open')")
+        tab.evaluate("jupyterapp.restored.then(() => true)")
+    tab.evaluate(OPEN, path.name)
     kinds = [cell.cell_type for cell in cells(path.stem)]
     tab.wait_for_function(
         """([all, prose]) => document.querySelectorAll('.jp-Cell').length === all
