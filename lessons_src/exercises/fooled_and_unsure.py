@@ -202,11 +202,13 @@ def on_examination(answer, number, x, y, eps):
         return moved, T
     by_one = misread(model, stepped(direction=1)(model, x, y, eps), y)
     by_many = misread(model, examined()(model, x, y, eps)[0], y)
-    enough = misread(model, moved.detach(), y) >= (by_one + by_many) / 2
+    before, after = misread(model, x, y), misread(model, moved.detach(), y)
+    enough = after >= (by_one + by_many) / 2
     size = (moved - x).abs().max().item()
     return (
         f"no pixel moved by more than eps: {size <= eps + 1e-6}",
         f"pixels from 0 to 1: {bool(moved.min() >= 0 and moved.max() <= 1)}",
+        f"more misread than before: {after > before}",
         f"more misread than after one step: {enough}",
         float(T),
     )
@@ -257,8 +259,8 @@ def best_temperature(z, y):
             examined(attacked=True)
         ),
     },
-    hint="Return two values, the attacked images and the temperature. Values 1 to 3 are "
-    "about the images, value 4 is the temperature.",
+    hint="Return two values, the attacked images and the temperature. Values 1 to 4 are "
+    "about the images, value 5 is the temperature.",
     observe=on_examination,
     names=("model", "x", "y", "eps"),
     tolerance=1e-3,

@@ -125,7 +125,7 @@ def test_no_pixel_moves_by_more_than_eps_or_leaves_the_range(page, eps):
             page["one_step"](model, x, y, eps),
             page["many_steps"](model, x, y, eps),
         ):
-            assert (moved - x).abs().max() <= eps + 1e-12
+            assert (moved - x).abs().max() <= eps + 1e-7
             assert moved.min() >= 0 and moved.max() <= 1
 
 
@@ -200,10 +200,10 @@ def test_smallest_flip_is_exact_where_the_answer_is_known(page):
 def test_a_cold_network_hides_its_gradient(page):
     """Logits times 100 in float32: the same answers, a gradient that is exactly 0, and
     an attack that finds nothing, though images made elsewhere still fool it."""
-    model, (x, y) = network().float(), images(100)
+    model, (x, y) = network(scale=5.0).float(), images(100)
     x = x.float()
     y = model(x).argmax(1)
-    sure = page["lead"](model(x), y) > 2
+    sure = page["lead"](model(x), y) > 1.2
     x, y = x[sure], y[sure]
 
     def cold(x):
@@ -266,7 +266,7 @@ def test_ece_rises_as_bins_are_split(page):
 def logits_and_labels(T=1.0, n=4000, K=10, seed=0):
     """Logits, and labels that softmax(logits / T) draws: T is the true temperature."""
     z = 3 * drawn((n, K), seed=seed)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(1000 + seed)  # not the one of z
     return z, torch.multinomial((z / T).softmax(1), 1, generator=generator)[:, 0]
 
 
@@ -301,9 +301,11 @@ def test_the_temperature_is_scipys(page):
     for true in (0.5, 1.0, 2.5):
         z, y = logits_and_labels(true, n=500)
         best = scipy.optimize.minimize_scalar(
-            lambda t: nll(z, y, torch.tensor(t).exp()), bounds=(-4, 4), method="bounded",
+            lambda t, z=z, y=y: nll(z, y, torch.tensor(t).exp()),
+            bounds=(-4, 4),
+            method="bounded",
             options={"xatol": 1e-10},
-        )  # fmt: skip
+        )
         close(page["fit_temperature"](z, y), torch.tensor(best.x).exp(), 1e-5)
         close(page["fit_temperature"](z.float(), y), page["fit_temperature"](z, y), 1e-5)
 
