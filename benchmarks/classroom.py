@@ -44,7 +44,8 @@ if sys.platform == "linux":
     _maps = open("/proc/self/smaps_rollup").read()
     _private = re.findall(r"Private_(?:Clean|Dirty): +(\d+)", _maps)
     _own = 1024 * sum(int(kilobytes) for kilobytes in _private)
-_seconds = _usage.ru_utime + _usage.ru_stime
+_children = resource.getrusage(resource.RUSAGE_CHILDREN)  # ranks, loaders' workers
+_seconds = sum(u.ru_utime + u.ru_stime for u in (_usage, _children))
 _used = {"processor_seconds": _seconds, "memory": _memory, "own": _own}
 print("USED" + json.dumps(_used))
 """
