@@ -53,8 +53,8 @@ class Evidence:
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.scheduler, self.best_state = scheduler, best_state
         self.names = {p: name for name, p in model.named_parameters()}  # the registered
-        self.untrained = not any(optimizer.state.values())
         self.watches, self.tests, self.test_parts, self.changed = [], [], [], []
+        self.flags = [[], []]  # requires_grad, before and after evaluate
 
     def observe(self, train_epoch, train, evaluate, test) -> None:
         """An epoch, two evaluations, the beginning of another epoch, each on a part of the
@@ -67,11 +67,13 @@ class Evidence:
                 break
         self.trained = [p for p in before.changed() if p in self.names]
         before = Snapshot(self.model)
+        self.flags[0] = [p.requires_grad for p in self.names]
         for _ in range(2 if evaluate else 0):
             self.test_parts.append(part("test", test, IMAGES, 100))
             self.tests.append(self.watch(evaluate, self.test_parts[-1]))
             if len(self.tests) == 1:
                 self.changed = before.changed()
+        self.flags[1] = [p.requires_grad for p in self.names]
         again, steps = part("train", train, IMAGES), 1 if len(self.first.steps) > 1 else 2
         self.second = self.watch(
             train_epoch, again, self.optimizer, steps=steps, images=1
@@ -92,7 +94,7 @@ class Evidence:
     def forwards(self) -> list:
         """The forward passes that trained: a gradient came back to them."""
         both = self.first.forwards + self.second.forwards
-        return [forward for forward in both if forward.grad is not None]
+        return [f for f in both if f.grad is not None and not f.for_input]
 
     @cached_property
     def losses(self) -> list:
@@ -294,7 +296,7 @@ def mean_loss(loss) -> float:
 
 def simulated(scheduler, optimizer, n: int) -> list[float]:
     """The learning rates of the next n steps of a scheduler; nothing is changed."""
-    before, rates = Snapshot(scheduler), []
+    before, rates = Snapshot(scheduler, optimizer), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(n):
