@@ -63,7 +63,7 @@ def check_training(
         if not found:
             found = [finding for check in SYMPTOMS for finding in check(seen)]
     finally:
-        for watch in seen.watches:
+        for watch in reversed(seen.watches):  # the first knows the state of the start
             watch.restore_generators()
         snapshot.restore()
     hidden = {kind for finding in found for kind in FOLLOWS.get(finding.kind, ())}

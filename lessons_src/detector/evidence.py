@@ -12,34 +12,12 @@ from lessons_src.detector.watch import Part, Snapshot, Watch, parameters_of, par
 
 IMAGES = 256  # of each split that the functions are given
 # Nodes of the autograd graph that leave what passes through them linear, or pool it.
-PASSING = (
-    "View",
-    "Reshape",
-    "UnsafeView",
-    "Transpose",
-    "Permute",
-    "Squeeze",
-    "Unsqueeze",
+# Add and the like: of a constant, since `source` is None where two results are combined.
+PASSING = set(
+    "View Reshape UnsafeView Transpose Permute Squeeze Unsqueeze T Clone Alias Slice Select "
+    "Expand ConstantPad NativeBatchNorm CudnnBatchNorm NativeDropout FeatureDropout ToCopy "
+    "AvgPool AdaptiveAvgPool MaxPool AdaptiveMaxPool Mean Add Sub Mul Div".split()
 )
-PASSING += (
-    "T",
-    "Clone",
-    "Alias",
-    "Slice",
-    "Select",
-    "Expand",
-    "ConstantPad",
-    "Contiguous",
-)
-PASSING += (
-    "NativeBatchNorm",
-    "CudnnBatchNorm",
-    "NativeDropout",
-    "FeatureDropout",
-    "ToCopy",
-)
-PASSING += ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool", "Mean")
-PASSING += ("Add", "Sub", "Mul", "Div")  # of a constant: `source` is None where of two
 
 
 class Evidence:
@@ -181,9 +159,9 @@ def parallel(a: dict, b: dict) -> bool:
     return 0.999 * norm(a) * norm(b) < inner(a, b)
 
 
-def added(a: dict, b: dict) -> dict:
-    """The sum of two sets of tensors."""
-    return {p: a.get(p, 0) + b.get(p, 0) for p in a.keys() | b.keys()}
+def added(a: dict, b: dict, factor=1) -> dict:
+    """a + factor * b, of two sets of tensors; what is missing is zero."""
+    return {p: a.get(p, 0) + factor * b.get(p, 0) for p in a.keys() | b.keys()}
 
 
 def alike_rows(w: Tensor) -> bool:

@@ -260,6 +260,7 @@ FOLLOWS = {
     "constant_init": {"learning_rate"},
     "train_mode_in_evaluation": {"evaluation_changes_model"},
     "test_augmented": {"test_preprocessing"},
+    "labels_apart": {"test_preprocessing"},
 }
 
 

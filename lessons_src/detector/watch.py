@@ -329,23 +329,18 @@ class Watch(TorchFunctionMode):
         for p in self.parameters:
             if p.requires_grad:
                 handles.append(p.register_hook(lambda grad, p=p: self.gradient(p, grad)))
-        patches = list(self.clips(function))
-        if self.scheduler is not None:
-            step = self.scheduler.step
-            patches.append(patch.object(self.scheduler, "step", self.scheduled(step)))
-        try:
-            for one in patches:
-                one.start()
-            with self, contextlib.redirect_stdout(io.StringIO()):
-                self.returned = function(*arguments)
-            self.complete = True
-        except Enough:
-            pass
-        finally:
-            for one in patches:
-                one.stop()
+        with contextlib.ExitStack() as stack:
             for handle in handles:
-                handle.remove()
+                stack.callback(handle.remove)
+            if self.scheduler is not None:
+                step = self.scheduled(self.scheduler.step)
+                stack.enter_context(patch.object(self.scheduler, "step", step))
+            stack.enter_context(self.noting_clips(function))
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.suppress(Enough))
+            stack.enter_context(self)
+            self.returned = function(*arguments)
+            self.complete = True
         return self
 
     def before_forward(self, model, arguments):
@@ -403,15 +398,25 @@ class Watch(TorchFunctionMode):
 
         return stepped
 
-    def clips(self, loop):
-        """Patches that note torch's functions that clip, under any name in the loop's
-        module."""
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            clip = self.noted(getattr(nn.utils, name))
-            names = getattr(loop, "__globals__", {})
-            here = {k: clip for k, v in names.items() if v is getattr(nn.utils, name)}
-            yield patch.object(nn.utils, name, clip)
-            yield patch.dict(names, here)
+    @contextlib.contextmanager
+    def noting_clips(self, loop):
+        """Notes calls of torch's functions that clip, under any name in the modules of the
+        loop and of the functions that it encloses."""
+        places = [vars(nn.utils), *(f.__globals__ for f in enclosed(loop))]
+        clips = [nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_]
+        changed = [
+            (names, name, function)
+            for names in {id(names): names for names in places}.values()
+            for name, function in names.items()
+            if any(function is clip for clip in clips)
+        ]
+        for names, name, function in changed:
+            names[name] = self.noted(function)
+        try:
+            yield
+        finally:
+            for names, name, function in changed:
+                names[name] = function
 
     def noted(self, function):
         def clip(*arguments, **options):
@@ -427,10 +432,8 @@ class Watch(TorchFunctionMode):
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
         generator = options.get("generator")
-        if (
-            isinstance(generator, torch.Generator)
-            and id(generator) not in self.generators
-        ):
+        known = id(generator) in self.generators
+        if isinstance(generator, torch.Generator) and not known:
             self.generators[id(generator)] = generator, generator.get_state()
         result = function(*arguments, **options)
         name = getattr(function, "__name__", "")
@@ -438,13 +441,9 @@ class Watch(TorchFunctionMode):
             self.note_loss(function, arguments, options, result)
         elif name.strip("_") in ("sub", "rsub", "mul", "rmul"):
             self.note_broadcast(*arguments[:2])
-        elif name in CHANGES_GRADIENT and not (
-            self.stepping or self.clipping or self.pending
-        ):
-            changed = (
-                arguments[0] if isinstance(arguments[0], list | tuple) else arguments
-            )
-            self.note_clip([t.data_ptr() for t in changed if torch.is_tensor(t)])
+        elif name in CHANGES_GRADIENT:
+            changed = arguments[0]
+            self.note_change(changed if isinstance(changed, list | tuple) else [changed])
         return result
 
     def note_loss(self, function, arguments, options, value):
@@ -454,21 +453,35 @@ class Watch(TorchFunctionMode):
         call = LossCall(function, copied, target, extra, given, value, logits.grad_fn)
         if logits.requires_grad:
             logits.register_hook(lambda grad: setattr(call, "grad", grad.clone()))
-        self.note_broadcast(logits, target, function)
+        self.note_broadcast(logits, target)
         if self.forwards:
             self.forwards[-1].losses.append(call)
 
-    def note_broadcast(self, a, b, function=None):
+    def note_broadcast(self, a, b):
         if not (torch.is_tensor(a) and torch.is_tensor(b)) or not self.forwards:
             return
         shapes = sorted((tuple(a.shape), tuple(b.shape)), key=len)
-        (B,) = shapes[0][:1] or (0,)
+        B = len(a) if a.ndim else 0
         if B > 1 and shapes == [(B,), (B, 1)] and a.requires_grad != b.requires_grad:
             self.broadcast = shapes
 
-    def note_clip(self, addresses):
-        grads = {p.grad.data_ptr() for p in self.parameters if p.grad is not None}
-        self.late_clips += bool(grads & set(addresses))
+    def note_change(self, tensors):
+        """A change of gradients in place when no step is to use them."""
+        if not (self.stepping or self.clipping or self.pending):
+            grads = {p.grad.data_ptr() for p in self.parameters if p.grad is not None}
+            self.late_clips += any(t.data_ptr() in grads for t in tensors)
+
+
+def enclosed(function, depth: int = 3) -> list:
+    """A Python function and those in its closure, and in theirs."""
+    function = getattr(function, "__func__", function)
+    if not hasattr(function, "__globals__"):
+        return []
+    found = [function]
+    for cell in function.__closure__ or () if depth else ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            found += enclosed(cell.cell_contents, depth - 1)
+    return found
 
 
 def parameters_of(optimizer: Optimizer) -> list:
