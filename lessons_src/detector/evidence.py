@@ -13,10 +13,10 @@ from lessons_src.detector.watch import Part, Snapshot, Watch, parameters_of, par
 IMAGES = 256  # of each split that the functions are given
 # Nodes of the autograd graph that leave what passes through them linear, or pool it.
 # Add and the like: of a constant, since `source` is None where two results are combined.
-PASSING = set(
+PASSING = (
     "View Reshape UnsafeView Transpose Permute Squeeze Unsqueeze T Clone Alias Slice Select "
     "Expand ConstantPad NativeBatchNorm CudnnBatchNorm NativeDropout FeatureDropout ToCopy "
-    "AvgPool AdaptiveAvgPool MaxPool AdaptiveMaxPool Mean Add Sub Mul Div".split()
+    "AvgPool AdaptiveAvgPool MaxPool AdaptiveMaxPool Mean Add Sub Mul Div"
 )
 
 
@@ -234,7 +234,7 @@ def weight(node) -> Tensor | None:
 
 def is_passing(node) -> bool:
     """Whether a node is none of a layer or an activation."""
-    return kind_of(node).rstrip("0") in PASSING and weight(node) is None
+    return kind_of(node).rstrip("0") in PASSING.split() and weight(node) is None
 
 
 # Calls of the loop ---------------------------------------------------------------------
