@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -76,19 +77,22 @@ def test_missing_tools_are_said(monkeypatch, capsys):
 
 def run(monkeypatch, folder, *words):
     """The command on the stand-in's digits, with the detector alone, for a few bugs."""
-    few = [planted_bugs.softmax_in_the_network, planted_bugs.closure]
+    few = [
+        replace(bug, networks=("mlp",), datasets=("mnist",))
+        for bug in (
+            planted.zero_grad_is_missing,
+            planted_bugs.softmax_in_the_network,
+            planted_bugs.closure,
+        )
+    ]
     monkeypatch.setattr(planted, "DATASETS", ("mnist",))
     monkeypatch.setattr(data, "load", lambda name, load=data.load: load("digits"))
-    monkeypatch.setattr(planted, "bugs_of", lambda module: few)
+    monkeypatch.setattr(planted, "zero_grad_is_missing", few[0])
+    monkeypatch.setattr(planted, "bugs_of", lambda module: few[1:])
     monkeypatch.setattr(detector, "recipe_trials", lambda sets: [])
     monkeypatch.setattr(detector, "held_out", lambda: [])
     monkeypatch.setattr(detector, "TOOLS", {"detector": detector.by_detector})
     monkeypatch.setattr(detector, "MODULES", {})
-    trials = detector.trials
-    one = lambda bugs, sets: [
-        t for t in trials(bugs, sets | {"fashion-mnist": None}) if "mlp mnist" == t.where
-    ]  # noqa: E501, E731
-    monkeypatch.setattr(detector, "trials", one)
     argv = ["/x/benchmarks/detector.py", *words, "--results", str(folder)]
     monkeypatch.setattr(sys, "argv", argv)
     detector.main()
@@ -184,7 +188,6 @@ def test_the_summary_is_the_sum(record):
         for bug in record["planted"] + record["held_out"]:
             result = bug[tool]
             assert result["named"] + len(result["missed"]) == bug["settings"]
-            assert tool == "detector" or result["found"].keys() <= result["found"].keys()
             if tool == "detector":
                 assert result["found"].keys() <= KINDS.keys()
                 assert result["found"].get(bug["kind"], 0) == result["named"]
