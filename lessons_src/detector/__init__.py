@@ -54,7 +54,8 @@ def check_training(
     """
     check_arguments(model, optimizer, train_epoch, evaluate, test, scheduler, best_state)
     seen = Evidence(model, loss_fn, optimizer, scheduler, best_state)
-    snapshot = Snapshot(model, loss_fn, optimizer, scheduler, best_state)
+    of_scheduler = getattr(scheduler, "__dict__", None)
+    snapshot = Snapshot(model, loss_fn, optimizer, of_scheduler, best_state)
     try:
         seen.observe(train_epoch, train, evaluate, test)
         snapshot.restore()
@@ -62,7 +63,7 @@ def check_training(
         if not found:
             found = [finding for check in SYMPTOMS for finding in check(seen)]
     finally:
-        for watch in seen.watches:
+        for watch in reversed(seen.watches):  # the first knows the state of the start
             watch.restore_generators()
         snapshot.restore()
     hidden = {kind for finding in found for kind in FOLLOWS.get(finding.kind, ())}
@@ -87,7 +88,7 @@ def check_arguments(model, optimizer, train_epoch, evaluate, test, scheduler, be
     if scheduler is not None:
         expect("scheduler", scheduler, hasattr(scheduler, "step"), "one with a step()")
     if best_state is not None:
-        is_state = isinstance(best_state, dict | nn.Module)
-        expect("best_state", best_state, is_state, "a state dict")
+        is_state = isinstance(best_state, dict | list | nn.Module)
+        expect("best_state", best_state, is_state, "a state dict or a module")
     if (evaluate is None) != (test is None):
         raise ValueError("evaluate and test belong together: give both, or neither")

@@ -12,34 +12,12 @@ from lessons_src.detector.watch import Part, Snapshot, Watch, parameters_of, par
 
 IMAGES = 256  # of each split that the functions are given
 # Nodes of the autograd graph that leave what passes through them linear, or pool it.
+# Add and the like: of a constant, since `source` is None where two results are combined.
 PASSING = (
-    "View",
-    "Reshape",
-    "UnsafeView",
-    "Transpose",
-    "Permute",
-    "Squeeze",
-    "Unsqueeze",
+    "View Reshape UnsafeView Transpose Permute Squeeze Unsqueeze T Clone Alias Slice Select "
+    "Expand ConstantPad NativeBatchNorm CudnnBatchNorm NativeDropout FeatureDropout ToCopy "
+    "AvgPool AdaptiveAvgPool MaxPool AdaptiveMaxPool Mean Add Sub Mul Div"
 )
-PASSING += (
-    "T",
-    "Clone",
-    "Alias",
-    "Slice",
-    "Select",
-    "Expand",
-    "ConstantPad",
-    "Contiguous",
-)
-PASSING += (
-    "NativeBatchNorm",
-    "CudnnBatchNorm",
-    "NativeDropout",
-    "FeatureDropout",
-    "ToCopy",
-)
-PASSING += ("AvgPool", "AdaptiveAvgPool", "MaxPool", "AdaptiveMaxPool", "Mean")
-PASSING += ("Add", "Sub", "Mul", "Div")  # of a constant: `source` is None where of two
 
 
 class Evidence:
@@ -53,8 +31,8 @@ class Evidence:
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.scheduler, self.best_state = scheduler, best_state
         self.names = {p: name for name, p in model.named_parameters()}  # the registered
-        self.untrained = not any(optimizer.state.values())
         self.watches, self.tests, self.test_parts, self.changed = [], [], [], []
+        self.flags = [[], []]  # requires_grad, before and after evaluate
 
     def observe(self, train_epoch, train, evaluate, test) -> None:
         """An epoch, two evaluations, the beginning of another epoch, each on a part of the
@@ -67,11 +45,13 @@ class Evidence:
                 break
         self.trained = [p for p in before.changed() if p in self.names]
         before = Snapshot(self.model)
+        self.flags[0] = [p.requires_grad for p in self.names]
         for _ in range(2 if evaluate else 0):
             self.test_parts.append(part("test", test, IMAGES, 100))
             self.tests.append(self.watch(evaluate, self.test_parts[-1]))
             if len(self.tests) == 1:
                 self.changed = before.changed()
+        self.flags[1] = [p.requires_grad for p in self.names]
         again, steps = part("train", train, IMAGES), 1 if len(self.first.steps) > 1 else 2
         self.second = self.watch(
             train_epoch, again, self.optimizer, steps=steps, images=1
@@ -92,7 +72,7 @@ class Evidence:
     def forwards(self) -> list:
         """The forward passes that trained: a gradient came back to them."""
         both = self.first.forwards + self.second.forwards
-        return [forward for forward in both if forward.grad is not None]
+        return [f for f in both if f.grad is not None and not f.for_input]
 
     @cached_property
     def losses(self) -> list:
@@ -179,9 +159,9 @@ def parallel(a: dict, b: dict) -> bool:
     return 0.999 * norm(a) * norm(b) < inner(a, b)
 
 
-def added(a: dict, b: dict) -> dict:
-    """The sum of two sets of tensors."""
-    return {p: a.get(p, 0) + b.get(p, 0) for p in a.keys() | b.keys()}
+def added(a: dict, b: dict, factor=1) -> dict:
+    """a + factor * b, of two sets of tensors; what is missing is zero."""
+    return {p: a.get(p, 0) + factor * b.get(p, 0) for p in a.keys() | b.keys()}
 
 
 def alike_rows(w: Tensor) -> bool:
@@ -254,7 +234,7 @@ def weight(node) -> Tensor | None:
 
 def is_passing(node) -> bool:
     """Whether a node is none of a layer or an activation."""
-    return kind_of(node).rstrip("0") in PASSING and weight(node) is None
+    return kind_of(node).rstrip("0") in PASSING.split() and weight(node) is None
 
 
 # Calls of the loop ---------------------------------------------------------------------
@@ -294,7 +274,7 @@ def mean_loss(loss) -> float:
 
 def simulated(scheduler, optimizer, n: int) -> list[float]:
     """The learning rates of the next n steps of a scheduler; nothing is changed."""
-    before, rates = Snapshot(scheduler), []
+    before, rates = Snapshot(scheduler, optimizer), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(n):

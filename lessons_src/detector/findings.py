@@ -224,9 +224,9 @@ KINDS = {
         "Use the function's argument, and make the model once.",
     ),
     "initial_loss": Kind(
-        "the first loss is far from ln K, that of guessing",
+        "the first loss is far above ln K, that of guessing",
         "Before training, the network should be unsure. A loss far above ln K means that "
-        "it is sure and wrong; below, that it knows the label or the loss is scaled.",
+        "it is sure, and wrong.",
         "Look at the size of the first logits, at the initialisation, at the loss.",
     ),
     "cannot_overfit": Kind(
@@ -253,13 +253,14 @@ FOLLOWS = {
     "learning_rate": {"no_step"},
     "optimizer_recreated": {"not_in_optimizer"},
     "test_in_train": {"test_preprocessing"},
-    "pixel_range": {"test_preprocessing", "learning_rate"},
+    "pixel_range": {"learning_rate"},
     "wrong_sign": {"learning_rate"},
     "averaged_twice": {"learning_rate"},
     "broadcast_in_loss": {"learning_rate"},
     "constant_init": {"learning_rate"},
     "train_mode_in_evaluation": {"evaluation_changes_model"},
     "test_augmented": {"test_preprocessing"},
+    "labels_apart": {"test_preprocessing"},
 }
 
 

@@ -4,7 +4,10 @@
 takes a small part of a data set, in the form that it has; `Watch` notes what a loop does.
 """
 
+import contextlib
+import io
 import itertools
+import math
 import random
 from dataclasses import dataclass, field
 from unittest.mock import patch
@@ -123,6 +126,8 @@ class Part:
     total: int
     everything: Tensor | None
     batches: list = field(default_factory=list)  # (x, y), as the loop receives them
+    base: object = None  # of a loader: the data set behind all Subsets
+    indices: list = field(default_factory=list)  # and which of its examples
     fixed: bool = True  # whether an image is the same whenever it is asked for
 
     @property
@@ -152,13 +157,9 @@ def part(name: str, data, n: int, batch_size: int | None = None) -> Part:
         few = (data[0][index], data[1][index])
         return Part(few, len(data[1]), data[0], [few])
     if isinstance(data, list | tuple) and data and all(is_batch(b) for b in data):
-        before = itertools.accumulate((len(y) for _, y in data), initial=0)
-        few = [
-            (x.clone(), y.clone())
-            for m, (x, y) in zip(before, data, strict=False)
-            if m < n
-        ]
         images = torch.cat([x for x, _ in data])
+        index = spaced(len(data), math.ceil(n / len(data[0][1]))).tolist()
+        few = [tuple(t.clone() for t in data[k]) for k in index]
         return Part(few, len(images), images, few)
     raise ValueError(
         f"{name}: expected a Split, a pair of tensors (images, labels), a DataLoader or a "
@@ -170,7 +171,7 @@ def part(name: str, data, n: int, batch_size: int | None = None) -> Part:
 def part_of_loader(loader: DataLoader, n: int, batch_size: int | None) -> Part:
     """The same loader over a few of its examples; it notes the batches that it gives."""
     sampler, dataset = loader.sampler, loader.dataset
-    few = Part(None, len(dataset), tensor_of(dataset), fixed=False)
+    few = Part(None, len(dataset), tensor_of(dataset), [], *origin(dataset), fixed=False)
     if type(sampler) not in (RandomSampler, SequentialSampler, SubsetRandomSampler) or (
         loader.batch_size is None
     ):  # a sampler of one's own: its first batches
@@ -186,6 +187,7 @@ def part_of_loader(loader: DataLoader, n: int, batch_size: int | None) -> Part:
     if isinstance(sampler, SubsetRandomSampler):
         dataset = Subset(dataset, list(sampler.indices))
         few.total, few.everything = len(dataset), tensor_of(dataset)
+        few.base, few.indices = origin(dataset)
     size = min(loader.batch_size, batch_size or loader.batch_size)
     index = spaced(len(dataset), max(n, size)).tolist()
 
@@ -225,6 +227,15 @@ def is_batch(batch) -> bool:
     )
 
 
+def origin(dataset):
+    """The data set behind all Subsets, and which of its examples are used."""
+    indices = range(len(dataset))
+    while isinstance(dataset, Subset):
+        indices = [dataset.indices[k] for k in indices]
+        dataset = dataset.dataset
+    return dataset, indices
+
+
 def tensor_of(dataset) -> Tensor | None:
     """All images of a data set that holds them in one tensor, before its transforms."""
     if isinstance(dataset, Subset):
@@ -245,6 +256,7 @@ class LossCall:
     function: object
     logits: Tensor  # whatever stands in their place, (B, K)
     target: Tensor
+    extra: tuple  # arguments after these two
     options: dict
     value: Tensor
     node: object  # of the autograd graph, from which the logits come
@@ -259,6 +271,7 @@ class Forward:
     x: Tensor | None
     out: Tensor | None
     node: object = None  # of the autograd graph
+    for_input: bool = False  # whether x asks for a gradient, as in an attack
     grad: Tensor | None = None  # what came back to `out`
     losses: list[LossCall] = field(default_factory=list)
 
@@ -291,7 +304,8 @@ class Watch(TorchFunctionMode):
         self.forwards, self.steps, self.scheduler_calls = [], [], []
         self.backwards = self.pending = self.late_clips = 0
         self.broadcast = None  # shapes
-        self.own, self.latest, self.stepping = {}, {}, False
+        self.own, self.latest = {}, {}
+        self.stepping = self.clipping = self.for_input = False
         self.generators, self.returned, self.complete = {}, None, False
 
     @property
@@ -315,23 +329,18 @@ class Watch(TorchFunctionMode):
         for p in self.parameters:
             if p.requires_grad:
                 handles.append(p.register_hook(lambda grad, p=p: self.gradient(p, grad)))
-        patches = [self.patched(nn.utils, f"clip_grad_{n}_") for n in ("norm", "value")]
-        if self.scheduler is not None:
-            step = self.scheduler.step
-            patches.append(patch.object(self.scheduler, "step", self.scheduled(step)))
-        try:
-            for one in patches:
-                one.start()
-            with self:
-                self.returned = function(*arguments)
-            self.complete = True
-        except Enough:
-            pass
-        finally:
-            for one in patches:
-                one.stop()
+        with contextlib.ExitStack() as stack:
             for handle in handles:
-                handle.remove()
+                stack.callback(handle.remove)
+            if self.scheduler is not None:
+                step = self.scheduled(self.scheduler.step)
+                stack.enter_context(patch.object(self.scheduler, "step", step))
+            stack.enter_context(self.noting_clips(function))
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            stack.enter_context(contextlib.suppress(Enough))
+            stack.enter_context(self)
+            self.returned = function(*arguments)
+            self.complete = True
         return self
 
     def before_forward(self, model, arguments):
@@ -340,8 +349,9 @@ class Watch(TorchFunctionMode):
 
     def after_forward(self, model, arguments, out):
         x = arguments[0] if arguments else None
+        for_input = torch.is_tensor(x) and x.requires_grad
         x = x.detach().clone() if torch.is_tensor(x) else None
-        seen = Forward(model.training, x, None)
+        seen = Forward(model.training, x, None, for_input=for_input)
         self.forwards.append(seen)
         if torch.is_tensor(out):
             seen.out, seen.node = out.detach().clone(), out.grad_fn
@@ -350,11 +360,15 @@ class Watch(TorchFunctionMode):
 
     def backward(self, seen: Forward, grad: Tensor):
         seen.grad = grad.detach().clone()
-        self.backwards += 1
-        self.pending += 1
-        self.latest = {}
+        self.for_input = seen.for_input
+        if not self.for_input:
+            self.backwards += 1
+            self.pending += 1
+            self.latest = {}
 
     def gradient(self, p, grad):
+        if self.for_input:  # of an attack, to be thrown away
+            return
         grad = grad.detach()
         self.own[p] = self.own[p] + grad if p in self.own else grad.clone()
         self.latest[p] = grad.clone()
@@ -384,62 +398,90 @@ class Watch(TorchFunctionMode):
 
         return stepped
 
-    def patched(self, module, name):
-        function = getattr(module, name)
+    @contextlib.contextmanager
+    def noting_clips(self, loop):
+        """Notes calls of torch's functions that clip, under any name in the modules of the
+        loop and of the functions that it encloses."""
+        places = [vars(nn.utils), *(f.__globals__ for f in enclosed(loop))]
+        clips = [nn.utils.clip_grad_norm_, nn.utils.clip_grad_value_]
+        changed = [
+            (names, name, function)
+            for names in {id(names): names for names in places}.values()
+            for name, function in names.items()
+            if any(function is clip for clip in clips)
+        ]
+        for names, name, function in changed:
+            names[name] = self.noted(function)
+        try:
+            yield
+        finally:
+            for names, name, function in changed:
+                names[name] = function
 
+    def noted(self, function):
         def clip(*arguments, **options):
             self.late_clips += self.pending == 0
-            return function(*arguments, **options)
+            self.clipping = True
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.clipping = False
 
-        return patch.object(module, name, clip)
+        return clip
 
     def __torch_function__(self, function, types, arguments=(), options=None):
         options = options or {}
         generator = options.get("generator")
-        if (
-            isinstance(generator, torch.Generator)
-            and id(generator) not in self.generators
-        ):
+        known = id(generator) in self.generators
+        if isinstance(generator, torch.Generator) and not known:
             self.generators[id(generator)] = generator, generator.get_state()
         result = function(*arguments, **options)
         name = getattr(function, "__name__", "")
         if function in LOSSES:
             self.note_loss(function, arguments, options, result)
-        elif name in ("sub", "rsub", "__sub__", "__rsub__"):
+        elif name.strip("_") in ("sub", "rsub", "mul", "rmul"):
             self.note_broadcast(*arguments[:2])
-        elif name in CHANGES_GRADIENT and not (self.stepping or self.pending):
-            changed = (
-                arguments[0] if isinstance(arguments[0], list | tuple) else arguments
-            )
-            self.note_clip([t.data_ptr() for t in changed if torch.is_tensor(t)])
+        elif name in CHANGES_GRADIENT:
+            changed = arguments[0]
+            self.note_change(changed if isinstance(changed, list | tuple) else [changed])
         return result
 
     def note_loss(self, function, arguments, options, value):
-        logits, target = (*arguments, *map(options.get, ("input", "target")))[:2]
-        if "input" in options:
-            logits, target = options["input"], options.get("target", target)
-        rest = {k: v for k, v in options.items() if k not in ("input", "target")}
-        call = LossCall(
-            function, logits.detach().clone(), target, rest, value.detach(), None
-        )
-        call.node = logits.grad_fn
+        given = dict(zip(("input", "target"), arguments, strict=False)) | options
+        logits, target = given.pop("input"), given.pop("target")
+        copied, value, extra = logits.detach().clone(), value.detach(), arguments[2:]
+        call = LossCall(function, copied, target, extra, given, value, logits.grad_fn)
         if logits.requires_grad:
             logits.register_hook(lambda grad: setattr(call, "grad", grad.clone()))
-        self.note_broadcast(logits, target, function)
+        self.note_broadcast(logits, target)
         if self.forwards:
             self.forwards[-1].losses.append(call)
 
-    def note_broadcast(self, a, b, function=None):
+    def note_broadcast(self, a, b):
         if not (torch.is_tensor(a) and torch.is_tensor(b)) or not self.forwards:
             return
         shapes = sorted((tuple(a.shape), tuple(b.shape)), key=len)
-        (B,) = shapes[0][:1] or (0,)
+        B = len(a) if a.ndim else 0
         if B > 1 and shapes == [(B,), (B, 1)] and a.requires_grad != b.requires_grad:
             self.broadcast = shapes
 
-    def note_clip(self, addresses):
-        grads = {p.grad.data_ptr() for p in self.parameters if p.grad is not None}
-        self.late_clips += bool(grads & set(addresses))
+    def note_change(self, tensors):
+        """A change of gradients in place when no step is to use them."""
+        if not (self.stepping or self.clipping or self.pending):
+            grads = {p.grad.data_ptr() for p in self.parameters if p.grad is not None}
+            self.late_clips += any(t.data_ptr() in grads for t in tensors)
+
+
+def enclosed(function, depth: int = 3) -> list:
+    """A Python function and those in its closure, and in theirs."""
+    function = getattr(function, "__func__", function)
+    if not hasattr(function, "__globals__"):
+        return []
+    found = [function]
+    for cell in function.__closure__ or () if depth else ():
+        with contextlib.suppress(ValueError):  # an empty cell
+            found += enclosed(cell.cell_contents, depth - 1)
+    return found
 
 
 def parameters_of(optimizer: Optimizer) -> list:

@@ -46,7 +46,7 @@ def line(name: str) -> str:
 
 def command_for(name: str) -> str:
     """The command that makes the record NAME.json."""
-    if name in ("race", "cost", "classroom", "gpu", "bugs"):
+    if name in ("race", "cost", "classroom", "gpu", "bugs", "detector"):
         return f"python -m benchmarks.{name}"
     if name.startswith("ablation-"):
         return f"python -m benchmarks.ablations {name.removeprefix('ablation-')}"

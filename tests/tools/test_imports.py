@@ -15,6 +15,7 @@ ROADS = [
     "scale.checkpoint scale.graph scale.run",
     "svg figures interactive",
     "exercises exercises.*",
+    "detector.findings detector.watch detector.evidence detector.checks detector",
     "records",
 ]
 USERS = {"benchmarks", "lessons", "tests"}  # they use the module; nothing uses them
