@@ -21,7 +21,7 @@ KINDS = {
     "gradients_not_zeroed": Kind(
         "old gradients are added to those of the batch",
         "backward() adds to the gradients that are there. Old ones act like a momentum "
-        "that never fades, and training ends by diverging.",
+        "that never fades, and training can diverge.",
         "Call optimizer.zero_grad() once for every step.",
     ),
     "gradients_lost": Kind(
