@@ -6,6 +6,7 @@
     python -m benchmarks.cost              what a training step costs
     python -m benchmarks.classroom         what a lesson takes from a machine
     python -m benchmarks.gpu               the course on one GPU, against targets
+    python -m benchmarks.bugs              what fourteen silent bugs cost
     python -m benchmarks.detector          the detector on planted bugs, beside others
 
 Run them on a machine that does nothing else. The records are
