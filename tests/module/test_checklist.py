@@ -16,8 +16,7 @@ from lessons_src.detector.watch import Watch
 
 PAGE = (ROOT / "book/checklist.md").read_text()
 LINES = {
-    int(number): line
-    for number, line in re.findall(r"^\| (\d+) \|.*\| `([^`]+)` \|$", PAGE, re.M)
+    int(number): line for number, line in re.findall(r"^(\d+)\. .*`([^`]+)`$", PAGE, re.M)
 }
 SHOWN_BY = {  # the bugs that a line shows
     1: "pixels_to_255 divided_twice",
@@ -75,7 +74,7 @@ def first_batch(setting) -> dict:
     watch = Watch(setting.model, [], enough=lambda watch: len(watch.forwards) == 1)
     watch.call(setting.train_epoch, setting.model, setting.train, setting.optimizer)
     forward = watch.forwards[0]
-    return {"x": forward.x, "y": forward.losses[0].target}
+    return {"x": forward.x, "y": forward.losses[0].target, "f": forward.x.flatten(1)}
 
 
 def at_a_forward_pass(number, setting) -> dict:
