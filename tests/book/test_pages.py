@@ -74,6 +74,8 @@ SIGHT = """screen => {
     return {first: seen[0][0] / screen, desert: desert / screen,
             code: code.reduce((a, b) => a + b, 0) / height(page)};
 }"""
+# Where the lines that are wrong must be read.
+CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.35}
 MINUTES = r"\*\*Reading\*\* (\d+) minutes · \*\*exercises\*\* (\d+) minutes"
 SEARCH = ".search-button, .search-button-field, input[type=search]"
 
@@ -191,7 +193,7 @@ def test_page(visit, page):
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
-        is_seen_before_it_is_read(tab)
+        is_seen_before_it_is_read(tab, CODE_IS_THE_SUBJECT.get(page, 0.25))
         quizzes_answer(tab)
         promises_are_shown(tab, page)
 
@@ -256,13 +258,13 @@ def fits_a_desk(tab) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
 
 
-def is_seen_before_it_is_read(tab) -> None:
+def is_seen_before_it_is_read(tab, most_code: float) -> None:
     """The first figure stands on the first screen, no four screens are without a picture,
     and code takes a quarter of the page at most."""
     sight = tab.evaluate(SIGHT, DESK["height"])
     assert sight["first"] < 0.7, "the poster begins below the first screen's middle"
     assert sight["desert"] <= 4, "more than four screens without a picture"
-    assert sight["code"] <= 0.25, "code takes more than a quarter of the page"
+    assert sight["code"] <= most_code, "code takes more than a quarter of the page"
 
 
 def figures_are_reached(tab) -> None:
@@ -306,11 +308,15 @@ def steps(tab, stepper, by_keyboard: bool) -> None:
     seen = frame.get_attribute("aria-label")
     assert value == stepper.locator(".widget-readout").inner_text()
     before = frames.evaluate("e => { e.scrollLeft = 50; return e.scrollLeft; }")
+    now, last = (slider.get_attribute(f"aria-value{end}") for end in ("now", "max"))
+    key = (
+        "ArrowLeft" if float(now) == float(last) else "ArrowRight"
+    )  # it may start at the end
     if by_keyboard:
         slider.focus()
-        tab.keyboard.press("ArrowRight")
+        tab.keyboard.press(key)
     else:
-        slider.dispatch_event("keydown", {"key": "ArrowRight"})
+        slider.dispatch_event("keydown", {"key": key})
     tab.wait_for_function(
         """([box, slider, value, seen]) => {
             const frames = [...box.querySelectorAll('figure svg')];

@@ -308,7 +308,7 @@ def test_the_right_program_among_fifteen():
     order = sorted(programs.keys() - {"Mixup"}, key=lambda name: name[::-1])
     letter = "ABCDEFGHIJKLMNO"[order.index("Program")]
     text = "\n".join(c.source for c in cells(LESSON) if c.cell_type == "markdown")
-    assert f"the right one was {letter}" in text
+    assert f"right one was {letter}" in text
     right = programs["Program"]["mnist"][0]["curve"]
     same = [name for name in order if programs[name]["mnist"][0]["curve"] == right]
     assert len(same) == 5 and "five curves are the same" in text
