@@ -380,7 +380,7 @@ def test_the_setup_is_out_of_the_way(lesson):
     assert first.source.startswith("#@title Set-up")
     assert len(first.source.splitlines()) <= 6
     assert len(second.source.splitlines()) <= 25 and "import" in second.source
-    assert "hide-input" in tags(second)  # in the book; in Jupyter it is open
+    assert "hide-input" in tags(second)  # one line to open, in the book and in Jupyter
 
 
 @every_lesson
