@@ -29,6 +29,7 @@ RAW = r"\{[a-z]+(?::[a-z]+)?\}`|\$\$|\\tag|\(eq-|:::|<blockquote|</?div"
 WITHOUT_SVG = ["text/html", "text/markdown", "image/png", "text/latex", "text/plain"]
 OPEN = """async path => {
     for (const open of [...jupyterapp.shell.widgets('main')]) open.dispose();
+    await jupyterapp.serviceManager.sessions.shutdownAll();
     await jupyterapp.commands.execute('docmanager:open', {path});
 }"""
 every_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -177,5 +178,6 @@ def test_run_from_the_menu_nothing_is_solved(lab):
     assert tab.get_by_text(f"0 of {exercises} exercises solved").count() == 1
     meant = sum("raises-exception" in str(c.metadata) for c in cells(LESSONS[0].stem))
     assert tab.get_by_text("Traceback (most recent call last)").count() == meant
-    assert tab.locator(".widget-slider").count() >= 1
-    assert tab.locator(".widget-radio").count() >= 2
+    # Widgets are drawn after the kernel has said that it is done.
+    tab.locator(".widget-slider").first.wait_for(state="attached")
+    tab.locator(".widget-radio").nth(1).wait_for(state="attached")
