@@ -5,7 +5,7 @@ BIN := .venv/bin
 COMPILE = uv pip compile --quiet $(UPGRADE) --config-file requirements/uv.toml
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test serve lessons lint bench publish-as pins clean
+.PHONY: book test sweep serve lessons lint bench publish-as pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -17,6 +17,9 @@ book: .venv/book-installed ## build the HTML book into _build/html, warnings as 
 test: .venv/installed ## re-run every lesson, compare every output, run all tests
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
 		--no-loadscope-reorder --durations 10 --nbval lessons book tests
+
+sweep: .venv/installed ## the tests that are too long for make test; weekly in CI
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 -m sweep --durations 10 tests
 
 serve: book ## serve the built book on localhost
 	@echo "http://localhost:$(PORT)  (Ctrl-C ends)"
