@@ -12,14 +12,25 @@ with the solution and prints one verdict. A checker never raises, whatever the a
 does.
 """
 
+import contextlib
 import copy
+import dis
 import inspect
+import io
+import linecache
+import random
 import secrets
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from lessons_src.exercises import limits
 
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
 
@@ -97,6 +108,7 @@ class Exercise:
     trials: int = 30
     pure: bool = True
     names: tuple[str, ...] = ()
+    seconds: float = 10.0  # that one trial may take
 
     def __call__(self, answer, *page) -> None:
         """Print the verdict on the reader's answer, and count it.
@@ -112,24 +124,20 @@ class Exercise:
         return self.solution.__name__
 
     def accepts(self, answer, *page) -> bool:
-        """Whether the answer is right. Nothing is printed, and nothing is counted: a
-        lesson's own solution is tried so."""
-        return self.verdict(answer, secrets.randbits(32), *page)[0]
+        """Whether the answer is right, on the same inputs each time. Nothing is printed,
+        and nothing is counted: a lesson's own solution is tried so."""
+        return self.verdict(answer, 0, *page)[0]
 
     def verdict(self, answer, seed: int, *page) -> tuple[bool, str]:
         """Whether the answer is right, and the line that says so, or what is wrong and
         where."""
-        if answer is None or answer is Ellipsis:
+        if answer is None or answer is Ellipsis or is_stub(answer):
             return False, f"○ {self.name}: not attempted yet"
         if not callable(answer):
             return False, f"✗ {self.name}: expected a function, received {show(answer)}"
         trials = [(hint, (*inputs, *page)) for hint, inputs in self.drawn(seed)]
         for number, (hint, inputs) in enumerate(trials):
             problem = self.problem(answer, inputs)
-            if problem == "stub" and number == 0:
-                return False, f"○ {self.name}: not attempted yet"
-            if problem == "stub":
-                problem = "your function returned nothing here: is a return missing?"
             if problem:
                 lines = [
                     f"✗ {self.name}: {number} of {len(trials)} checks passed, then, for "
@@ -149,19 +157,16 @@ class Exercise:
         return random[:5] + list(self.cases.items()) + random[5:]
 
     def problem(self, answer, inputs) -> str:
-        """Why the answer is not right here: "" if it is, "stub" if it does nothing."""
+        """Why the answer is not right here; "" where it is."""
         given = copy.deepcopy(inputs)
         try:
             got = self.run(answer, given)
-        except NotImplementedError:
-            return "stub"
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # the reader's code: shown, whatever it raises
-            return f"your function raised {type(error).__name__}: {error}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the reader's code: whatever it raises is shown
+            return raised(error)
         if got is None or got is Ellipsis:
-            return "stub"
+            return "your function returned nothing here: is a return missing?"
         wrong = difference(
             got, self.run(self.solution, copy.deepcopy(inputs)), self.tolerance
         )
@@ -171,36 +176,40 @@ class Exercise:
 
     def run(self, function, inputs):
         """What is compared: the function's result, or what `observe` sees."""
-        return self.observe(function, *inputs) if self.observe else function(*inputs)
+        with undisturbed(), limits.seconds(self.seconds):
+            return self.observe(function, *inputs) if self.observe else function(*inputs)
 
     def explained(self, answer, failed, trials, hint: str) -> str:
         """The hint of the mistake that gives the same everywhere, else the case's own
         hint, else that of a mistake that gives the same here."""
-        everywhere = [inputs for _, inputs in trials]
-        for known in (self.known_mistake(answer, everywhere), hint):
-            if known:
-                return known
-        return self.known_mistake(answer, [failed]) or self.hint
+        with contextlib.redirect_stdout(io.StringIO()):  # it has printed once already
+            everywhere = self.known_mistake(answer, [inputs for _, inputs in trials])
+            return everywhere or hint or self.known_mistake(answer, [failed]) or self.hint
 
     def known_mistake(self, answer, trials) -> str:
         """The hint of the first mistake that gives what the answer gives in all these
         trials."""
+        try:
+            given = [self.outcome(answer, inputs) for inputs in trials]
+        except limits.TooLong:
+            return ""
         for hint, mistake in self.mistakes.items():
             is_wrong = any(self.problem(mistake, inputs) for inputs in trials)
-            if is_wrong and all(self.alike(answer, mistake, i) for i in trials):
+            if is_wrong and all(
+                not difference(got, self.outcome(mistake, inputs), self.tolerance)
+                for got, inputs in zip(given, trials, strict=True)
+            ):
                 return hint
         return ""
 
-    def alike(self, answer, mistake, inputs) -> bool:
-        """Whether both give the same for these arguments, or both fail in the same
-        way."""
-        results = []
-        for function in (answer, mistake):
-            try:
-                results.append(self.run(function, copy.deepcopy(inputs)))
-            except (Exception, SystemExit) as error:
-                results.append(type(error).__name__)
-        return not difference(*results, self.tolerance)
+    def outcome(self, function, inputs):
+        """What the function gives for these arguments, or the name of its error."""
+        try:
+            return self.run(function, copy.deepcopy(inputs))
+        except (KeyboardInterrupt, limits.TooLong):
+            raise
+        except BaseException as error:
+            return type(error).__name__
 
     def described(self, inputs) -> str:
         """The arguments as the reader knows them: `logits = [[1.0, 2.0]], T = 4`."""
@@ -217,63 +226,183 @@ def exercise(**settings) -> Callable[[Callable], Exercise]:
     return lambda solution: Exercise(solution, **settings)
 
 
+def is_stub(answer) -> bool:
+    """Whether it is a function that does nothing yet: `...`, `pass`, a docstring, or
+    `raise NotImplementedError`."""
+    code = getattr(answer, "__code__", None)
+    if code is None:
+        return False
+    if code.co_names:  # the names of what it uses
+        body = [i.opname for i in dis.get_instructions(code)]
+        return code.co_names == ("NotImplementedError",) and "RAISE_VARARGS" in body
+    short = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    steps = list(dis.get_instructions(code))
+    values = [i.argval for i in steps if "CONST" in i.opname]
+    return all(i.opname in short for i in steps) and set(values) <= {None, ...}
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """Gradients on, and every generator of random numbers afterwards as it was before."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+
+
+def raised(error: BaseException) -> str:
+    """What the reader's function raised, and in which of its lines."""
+    if isinstance(error, limits.TooLong):
+        return f"your function took more than {error} seconds: does a loop never end?"
+    said = shortened(f"{type(error).__name__}: {text_of(str, error)}", 400)
+    own = [f for f in traceback.extract_tb(error.__traceback__) if is_readers(f.filename)]
+    if not own:
+        return f"calling your function, or using what it gives, raised {said}"
+    line = linecache.getline(own[-1].filename, own[-1].lineno).strip()
+    return f"your function raised {said}" + (f"\n  in the line: {line}" if line else "")
+
+
+def is_readers(filename: str) -> bool:
+    """Whether a file of a traceback is neither this course's module nor a library."""
+    is_library = "site-packages" in filename or filename.startswith("<frozen")
+    inside = (Path(__file__).parents[1], Path(contextlib.__file__).parent)
+    return not is_library and not any(p in Path(filename).parents for p in inside)
+
+
+def text_of(write: Callable[[object], str], value) -> str:
+    """`repr` or `str` of a value, also where it fails."""
+    try:
+        return write(value)
+    except Exception as error:
+        return f"an object of {type(value).__name__}, whose repr fails: {type(error).__name__}"
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """The text, or its beginning."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def difference(got, expected, tolerance: float) -> str:
-    """How two results differ, in a sentence; "" where they are the same."""
+    """How two results differ, in a sentence; "" where they are the same.
+
+    A list, an array and a tensor with the same numbers are the same; a float tensor
+    counts as exact to some units of its own dtype.
+    """
     if isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             return f"expected a dict with the keys {list(expected)}, received {show(got)}"
         got, expected = tuple(got[k] for k in expected), tuple(expected.values())
     if isinstance(expected, tuple | list):
-        if not isinstance(got, tuple | list) or len(got) != len(expected):
+        values = items_of(got, len(expected))
+        if values is None:
             return f"expected {len(expected)} values, received {show(got)}"
-        parts = [difference(*pair, tolerance) for pair in zip(got, expected, strict=True)]
+        parts = [
+            difference(*two, tolerance) for two in zip(values, expected, strict=True)
+        ]
         return next((f"value {k}: {part}" for k, part in enumerate(parts, 1) if part), "")
     if not isinstance(expected, Tensor | int | float) or isinstance(expected, bool):
+        if isinstance(got, np.generic | np.ndarray | Tensor) and np.prod(got.shape) == 1:
+            got = got.item()
         same = type(got) is type(expected) and got == expected
-        return "" if same else f"expected {show(expected)}, received {show(got)}"
+        return "" if same else told_apart(expected, got)
     return tensor_difference(got, expected, tolerance)
+
+
+def items_of(got, count: int) -> list | None:
+    """The values of a sequence, an array or an iterator, if there are so many of them."""
+    if isinstance(got, str | bytes | dict | set | frozenset):
+        return None
+    try:
+        values = list(islice(got, count + 1))
+    except Exception:
+        return None
+    return values if len(values) == count else None
 
 
 def tensor_difference(got, expected, tolerance: float) -> str:
     """`difference` for tensors and numbers: shape, dtype, then values."""
     try:
-        got_t, expected_t = (
-            torch.as_tensor(got).detach(),
-            torch.as_tensor(expected).detach(),
-        )
-    except (TypeError, ValueError, RuntimeError):
-        return f"expected {show(expected)}, received {show(got)}"
-    if got_t.shape != expected_t.shape:
-        return (
-            f"expected the shape {tuple(expected_t.shape)}, received {tuple(got_t.shape)}"
-        )
-    floats = got_t.is_floating_point(), expected_t.is_floating_point()
-    if isinstance(expected, Tensor) and floats[0] != floats[1]:
-        return f"expected the dtype {expected_t.dtype}, received {got_t.dtype}"
-    got_t, expected_t = got_t.double(), expected_t.double()
-    if torch.allclose(got_t, expected_t, tolerance, tolerance, equal_nan=True):
+        found, wanted = as_tensor(got), as_tensor(expected)
+    except Exception:
+        return told_apart(expected, got)
+    if found.shape != wanted.shape:
+        return f"expected the shape {tuple(wanted.shape)}, received {tuple(found.shape)}"
+    kinds = found.is_floating_point(), wanted.is_floating_point()
+    has_dtype = isinstance(got, Tensor | np.ndarray)
+    if (
+        found.is_complex()
+        or isinstance(expected, Tensor)
+        and has_dtype
+        and len({*kinds}) == 2
+    ):
+        return f"expected the dtype {wanted.dtype}, received {found.dtype}"
+    if tolerance and kinds[0] and has_dtype:
+        tolerance = max(tolerance, 8 * torch.finfo(found.dtype).eps)
+    found, wanted = found.double(), wanted.double()
+    apart = ~torch.isclose(found, wanted, tolerance, tolerance, equal_nan=True)
+    if not apart.any():
         return ""
-    if show(got) == show(expected):
-        gap = (got_t - expected_t).abs().max().item()
-        return f"{show(got)} differs from what is expected by up to {gap:.2g}"
-    return f"expected {show(expected)}, received {show(got)}"
+    if wanted.numel() <= 12 and show(got) != show(expected):
+        return told_apart(expected, got)
+    return first_difference(found, wanted, apart)
+
+
+def as_tensor(value) -> Tensor:
+    """A number, list, array or tensor as a dense tensor on the CPU, without its graph."""
+    if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+        value = torch.stack([torch.as_tensor(v) for v in value])
+    tensor = torch.as_tensor(value).detach()
+    return (tensor if tensor.layout is torch.strided else tensor.to_dense()).cpu()
+
+
+def first_difference(found: Tensor, wanted: Tensor, apart: Tensor) -> str:
+    """Where two tensors of one shape differ first, by how much, and how often."""
+    where = tuple(apart.nonzero()[0].tolist())
+    one, other = wanted[where].item(), found[where].item()
+    place = f"at {list(where)}: " if where else ""
+    line = f"{place}expected {one:.6g}, received {other:.6g}"
+    if f"{one:.6g}" == f"{other:.6g}":
+        line = (
+            f"{place}{other:.6g} differs from what is expected by {abs(one - other):.2g}"
+        )
+    if apart.numel() > 1:
+        line += f" ({int(apart.sum())} of {apart.numel()} values differ)"
+    return line
+
+
+def told_apart(expected, got) -> str:
+    """Expected and received in words that are never the same."""
+    words = show(expected), show(got)
+    if words[0] == words[1]:
+        kinds = type(expected).__name__, type(got).__name__
+        return f"expected {words[0]} ({kinds[0]}), received {words[1]} ({kinds[1]})"
+    return f"expected {words[0]}, received {words[1]}"
 
 
 def show(value) -> str:
     """A value in a few words: numbers to six digits, a large tensor by its shape."""
-    if isinstance(value, Tensor) and value.numel() > 12:
-        return f"a tensor {tuple(value.shape)} {value.dtype}"
+    try:
+        return shortened(_shown(value))
+    except Exception:  # a list that holds itself, a dict whose keys fail
+        return text_of(repr, object.__repr__(value))
+
+
+def _shown(value) -> str:
+    if isinstance(value, Tensor | np.ndarray) and np.prod(value.shape) > 12:
+        kind = "a tensor" if isinstance(value, Tensor) else "an array"
+        return f"{kind} {tuple(value.shape)} {value.dtype}"
     if isinstance(value, Tensor):
-        return str(_rounded(value.detach().tolist()))
+        return str(_rounded(as_tensor(value).tolist()))
     if isinstance(value, dict):
-        text = ", ".join(f"{key!r}: {show(entry)}" for key, entry in value.items())
-        text = "{" + text + "}"
-    elif isinstance(value, tuple | list):
-        inner = ", ".join(map(show, value))
-        text = f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
-    else:
-        text = f"{value:.6g}" if isinstance(value, float) else repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."
+        some = islice(value.items(), 13)
+        return "{" + ", ".join(f"{key!r}: {show(entry)}" for key, entry in some) + "}"
+    if isinstance(value, tuple | list):
+        inner = ", ".join(map(show, value[:99]))
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    return f"{value:.6g}" if isinstance(value, float) else text_of(repr, value)
 
 
 def _rounded(numbers):

@@ -1,8 +1,15 @@
 """lessons_src.exercises: a checker finds what is wrong, says it on a small input,
 never raises."""
 
+import contextlib
+import dataclasses
+import random
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
@@ -99,6 +106,173 @@ def test_whatever_an_answer_does_is_said(wrong, told):
     assert told in message(wrong)
 
 
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+class Odd(BaseException):
+    pass
+
+
+def endless(x, factor):
+    while True:
+        pass
+
+
+def stubborn(x, factor):
+    while True:
+        with contextlib.suppress(Exception):
+            sum(range(1000))
+
+
+def asleep(x, factor):
+    time.sleep(60)
+
+
+def raises_odd(x, factor):
+    raise Odd("one" * 1000)
+
+
+@pytest.mark.parametrize("answer", [endless, stubborn, asleep])
+def test_what_never_ends_is_ended(answer):
+    """By a signal, also out of a sleep; the message says what was too long."""
+    quick = dataclasses.replace(scaled, seconds=0.1)
+    assert "took more than 0.1 seconds" in message(answer, quick)
+
+
+@pytest.mark.parametrize("answer", [endless, stubborn])
+def test_what_never_ends_is_ended_without_signals_too(answer):
+    """In a thread, where no signal arrives."""
+    quick = dataclasses.replace(scaled, seconds=0.1)
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(message, answer, quick).result(timeout=20)
+        assert "took more than 0.1 seconds" in told
+        assert (
+            pool.submit(message, lambda x, factor: factor * x, quick).result()[0] == "✓"
+        )
+
+
+def test_the_limit_leaves_nothing_behind():
+    """No timer runs on, and the signal's handler is the one from before."""
+    before = signal.getsignal(signal.SIGALRM)
+    message(lambda x, factor: x)
+    assert signal.getsignal(signal.SIGALRM) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_odd_exception_is_said_in_few_words():
+    """One that is no Exception, with a long text; the reader's line stands below it."""
+    told = message(raises_odd)
+    assert "raised Odd: oneone" in told and len(told) < 900
+    assert "\n  in the line: raise Odd(" in told
+
+
+def test_an_error_outside_the_readers_lines_is_not_laid_on_them():
+    """A wrong number of parameters, or a result that the checker cannot use."""
+    squares = Exercise(
+        lambda x: x**2, lambda draw: (draw.normal(draw.size),), observe=value_and_gradient
+    )
+    told = message(lambda x: x.bool() & True, squares)
+    assert "calling your function, or using what it gives" in told
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda x, factor: print(end=""),
+        lambda x, factor: x.fill_(0) and None,
+        lambda x, factor: torch.zeros(2, device="meta").nonzero(),  # NotImplementedError
+    ],
+)
+def test_an_attempt_is_never_called_none(attempt):
+    """A forgotten return, or an operation that torch does not have, is an attempt."""
+    assert message(attempt).startswith("✗ scaled: 0 of 31")
+
+
+def test_nothing_outside_is_changed():
+    """Grad mode and random numbers are as before, whatever the answer does with them."""
+
+    def disturbing(x, factor):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        torch.set_grad_enabled(False)
+        return factor * x
+
+    def drawn():
+        return torch.rand(1).item(), random.random(), np.random.rand()
+
+    def reseeded():
+        torch.manual_seed(5), random.seed(5), np.random.seed(5)
+
+    reseeded()
+    expected = drawn()
+    reseeded()
+    assert message(disturbing).startswith("✓")
+    assert drawn() == expected and torch.is_grad_enabled()
+    with torch.no_grad():
+        assert message(lambda x, factor: factor * x).startswith("✓")
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda y: y.numpy(),
+        lambda y: y.tolist(),
+        lambda y: y.float(),
+        lambda y: y.to_sparse(),
+        lambda y: [list(row) for row in y],
+        lambda y: y.clone().requires_grad_(),
+        lambda y: torch.nn.Parameter(y),
+        lambda y: list(y),
+    ],
+)
+def test_another_form_of_a_right_answer_passes(form):
+    """An array, a list, another dtype, sparse, with a graph."""
+    assert message(lambda x, factor: form(factor * x)).startswith("✓")
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
+def test_the_tolerance_follows_the_dtype(low):
+    """What a coarse dtype rounds away is not held against it; a wrong factor is."""
+    assert not difference(torch.tensor([1 / 3]).to(low), torch.tensor([1 / 3]), 1e-6)
+    assert difference(torch.tensor([0.5]).to(low), torch.tensor([1 / 3]), 1e-6)
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        Unprintable(),
+        [Unprintable()] * 3,
+        1j,
+        torch.zeros(3, 3, dtype=torch.complex64),
+        torch.zeros(3, device="meta"),
+        {1, 2},
+        iter(()),
+        object,
+        "1" * 10**6,
+        [[]] * 10**5,
+        (lambda: (yield))(),
+    ],
+)
+def test_a_strange_result_is_told(received):
+    """Never raised, never long, never the same words twice."""
+    told = message(lambda x, factor: received)
+    assert told.startswith("✗") and len(told) < 1000
+    loop = []
+    loop.append(loop)
+    assert "expected" in difference(loop, 3.0, 0)
+
+
+def test_the_first_differing_place_is_shown():
+    """Of a large tensor: where, what, and how many differ."""
+    one, other = torch.zeros(4, 5), torch.zeros(4, 5)
+    other[2, 3] = other[3, 0] = 1
+    assert difference(other, one, 1e-5) == (
+        "at [2, 3]: expected 0, received 1 (2 of 20 values differ)"
+    )
+
+
 def test_an_answer_that_changes_its_input_is_told():
     """In lists and dicts too, and the message shows the input as it was."""
 
@@ -149,6 +323,12 @@ def test_drawn_inputs_grow_and_differ():
         ({"a": 1}, {"a": 2}, "value 1"),
         ("yes", "no", "expected 'no', received 'yes'"),
         (1, True, "expected True, received 1"),
+        (torch.tensor(True), True, ""),
+        (np.float64(2.0), 2, ""),
+        (torch.tensor([1.0, 2.0]), [1.0, 2.0], ""),
+        (zip((1.0,), (2.0,), strict=True), [(1.0, 2.0)], ""),
+        ("12", [1, 2], "expected 2 values, received '12'"),
+        (np.array(1), "1", "expected '1', received 1"),
         (1.00002, 1.0, "expected 1, received 1.00002"),
         (float("nan"), 1.0, "received nan"),
         (torch.tensor([1.0 + 1e-7]), torch.tensor([1.0]).double(), ""),
@@ -163,9 +343,7 @@ def test_differences_are_told(got, expected, told):
 
 def test_two_that_read_the_same_tell_their_gap():
     """Never "expected 1, received 1"."""
-    assert "differs from what is expected by up to 4.8e-07" in difference(
-        1 + 5e-7, 1.0, 1e-8
-    )
+    assert "differs from what is expected by 4.8e-07" in difference(1 + 5e-7, 1.0, 1e-8)
 
 
 def test_arguments_are_told_by_their_names():
