@@ -17,7 +17,7 @@ def built(tmp_path_factory):
         "Title\n=====\n\nFirst :math:`a`, then (:math:`b`).\n\n"
         "Then :math:`\\frac{1` and :math:`c` alone.\n"
     )
-    options = "-q -C -D extensions=strict_katex -D katex_prerender=1".split()
+    options = ["-q", "-C", "-D", "extensions=strict_katex", "-D", "katex_prerender=1"]
     run = subprocess.run(
         [sys.executable, "-m", "sphinx", *options, source, out],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tools"), "NO_COLOR": "1"},
