@@ -2,10 +2,14 @@
 one is refused and every right one passes."""
 
 import importlib
+from pathlib import Path
 
 import pytest
-from test_exercises import TASKS, verdict
+import test_exercises
+from test_exercises import verdict
 
+HELD = {path.stem for path in Path(__file__).parents[1].glob("answers/*.py")}
+TASKS = [task for task in test_exercises.TASKS if task[0] in HELD]
 SEEDS = range(3)
 
 
