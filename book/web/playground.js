@@ -355,10 +355,10 @@
   function toggle() {
     if (playing) {
       pause();
-      say(Words.verdict(run).text);
+      sayVerdict();
       return;
     }
-    if (run.failure || !run.points.train.length) return say(Words.verdict(run).text);
+    if (run.failure || !run.points.train.length) return sayVerdict();
     playing = true;
     parts.play.textContent = "Pause";
     parts.play.classList.add("pg-on");
@@ -376,10 +376,10 @@
 
   function oneStep() {
     pause();
-    if (!Network.advance(run) && !run.failure) return say(Words.verdict(run).text);
+    if (!Network.advance(run) && !run.failure) return sayVerdict();
     Network.measure(run);
     showAll();
-    say(Words.verdict(run).text);
+    sayVerdict();
   }
 
   // How many steps are due in this frame.
@@ -405,7 +405,7 @@
     else showReadout();
     if (!going || now - lastWords > 1000 * SECONDS_BETWEEN_WORDS) {
       lastWords = now;
-      say(Words.verdict(run).text);
+      sayVerdict();
     }
     if (playing) frame = requestAnimationFrame(everyFrame);
   }
@@ -494,6 +494,13 @@
     lastWords = performance.now();
   }
 
+  // What an alarm has said already is not said twice.
+  function sayVerdict() {
+    const { kind, text } = Words.verdict(run);
+    showAlarm();
+    say(kind === alarmShown ? "" : text);
+  }
+
   function showAll(now = performance.now()) {
     const from = performance.now();
     showSettingsOnce();
@@ -526,7 +533,7 @@
   function showReadout() {
     const { now } = run;
     parts.readout.textContent = `Step ${run.step} · epoch ${run.epoch} · loss ${
-      Words.number(now.train)} training, ${Words.number(now.test)} test`;
+      Words.number(now.train)} in training, ${Words.number(now.test)} in test`;
   }
 
   function showAlarm() {
@@ -939,7 +946,7 @@
       isFirst = false;
     }
     context.setLineDash(dash);
-    context.strokeStyle = css(dash.length ? colours.orange : colours.text);
+    context.strokeStyle = css(dash.length ? colours.muted : colours.text);
     context.lineWidth = 1.8;
     context.lineJoin = "round";
     context.stroke();
