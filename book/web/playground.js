@@ -82,7 +82,7 @@
   }
 
   function slider(name, label, low, high, step, text = String) {
-    const output = element("output", { for: `pg-${name}` });
+    const output = element("span", { "aria-hidden": "true" }); // heard as the slider's value
     const control = element("input", { type: "range", min: low, max: high, step,
       oninput: () => change(name, Number(control.value)) });
     control.show = (value) => {
