@@ -71,6 +71,12 @@ const PlaygroundWords = (() => {
     return run.step >= 200 && run.now.train > 0.97 * Math.log(run.points.classes);
   }
 
+  // Since half of its steps: has the loss hardly changed, with points still wrong?
+  function stuck({ history, now, step }) {
+    const half = history.find((entry) => entry.step >= step / 2);
+    return step >= 300 && now.trainRight < 0.97 && now.train > 0.98 * half.train;
+  }
+
   function memorises({ now, lowest }) {
     return now.trainRight >= 0.99 && now.test > 1.5 * lowest?.test && now.testRight < 0.97;
   }
@@ -100,6 +106,11 @@ const PlaygroundWords = (() => {
     if (guesses(run)) {
       return said("guess", "After all these steps it is hardly better than a guess, which "
         + `costs log ${points.classes} = ${number(Math.log(points.classes))}.`);
+    }
+    if (stuck(run)) {
+      return said("stuck", `It is stuck: for half of its steps the training loss has hardly `
+        + `changed. It is ${number(now.train)}, and ${percent(now.trainRight)} of the training `
+        + "points are right.");
     }
     return said("learning", `The training loss went from ${number(run.history[0].train)} `
       + `to ${number(now.train)}.`);

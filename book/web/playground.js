@@ -1,15 +1,12 @@
-// The page "Watch it learn": controls, pictures and words around a small network that
-// learns while one looks. Loaded by that page alone, after playground-network.js (the
-// numbers), playground-address.js (the settings) and playground-words.js (the sentences).
+// The page "Watch it learn": controls around a small network that learns while one looks.
+// Loaded by that page alone, after playground-network.js (the numbers), -address.js (the
+// settings), -words.js (the sentences) and -pictures.js (the canvases).
 
 (() => {
   "use strict";
 
-  const Network = PlaygroundNetwork, Address = PlaygroundAddress, Words = PlaygroundWords;
-  const CLASS_COLOURS = ["blue", "vermillion", "green", "purple"];
-  const CLASS_SHAPES = ["disc", "cross", "triangle", "square"];
-  const MOST_CLASSES = CLASS_SHAPES.length;
-  const GRID = 64; // the plane is computed at 64 by 64 places
+  const Network = PlaygroundNetwork, Address = PlaygroundAddress;
+  const Words = PlaygroundWords, Pictures = PlaygroundPictures;
   const SECONDS_BETWEEN_WORDS = 5; // while it learns; a screen reader reads them
   const WITHIN = 0.15; // how near a point has to be to be removed
 
@@ -33,7 +30,7 @@
   const TRAINS = ["opt", "lr", "batch", "decay"];
 
   let settings, run, playing = false, edited = false, cursor = { x: 0, y: 0 };
-  let colours, grid, lastWords = 0, lastFrame = 0, owed = 0, lastDrawn = 0, cost = 0;
+  let lastWords = 0, lastFrame = 0, owed = 0, lastDrawn = 0, cost = 0;
   let alarmShown = "", frame = 0;
   const parts = {}; // the elements of the page, by name
   const reduced = matchMedia("(prefers-reduced-motion: reduce)");
@@ -150,7 +147,7 @@
   }
 
   function tools() {
-    const radios = CLASS_SHAPES.map((shape, label) => tool(label, `class ${label}`, shape));
+    const radios = Pictures.SHAPES.map((shape, label) => tool(label, `class ${label}`, shape));
     radios.push(tool("remove", "remove", ""));
     const part = element("select", { id: "pg-part" },
       element("option", { value: "" }, "training point"),
@@ -170,7 +167,7 @@
     const radio = element("input", { type: "radio", name: "pg-tool", id, value,
       checked: value === 0 });
     const mark = element("canvas", { class: "pg-mark", width: 32, height: 32,
-      "aria-hidden": "true", "data-shape": shape });
+      "aria-hidden": "true" });
     return element("label", { for: id }, radio, ...(shape ? [mark] : []), text);
   }
 
@@ -302,10 +299,12 @@
     if (location.hash && !Address.isState(location.hash)) return; // a heading's
     const { settings: asked, complaints } = Address.read(location.hash);
     settings = asked;
-    restart(settings.at);
+    const { at } = settings;
     settings.at = 0;
+    restart(at);
+    if (at) sayVerdict();
     parts.complaints.replaceChildren(...complaints.map((text) => element("p", {}, text)));
-    showTask(location.hash);
+    showTask(Address.write(settings));
   }
 
   // The question of the link that led here, as long as its settings hold.
@@ -504,14 +503,38 @@
   function showAll(now = performance.now()) {
     const from = performance.now();
     showSettingsOnce();
-    computeGrid();
+    Pictures.compute(run);
     drawPlane();
-    drawNetwork();
-    drawChart();
+    Pictures.drawNetwork(parts.network, run);
+    Pictures.drawChart(parts.chart, run);
+    describePictures();
     showReadout();
     showAlarm();
     lastDrawn = now;
     cost = performance.now() - from;
+  }
+
+  function drawPlane() {
+    const isFocused = document.activeElement === parts.surface;
+    Pictures.drawPlane(parts.surface, run, isFocused ? cursor : null);
+  }
+
+  function describePictures() {
+    const { now, step, points, dead } = run;
+    const hidden = settings.net.length
+      ? `hidden layers of ${settings.net.join(", ")} ${ACTIVATIONS[settings.act]} units`
+      : "no hidden layer";
+    parts.network.setAttribute("aria-label", `The network: two inputs, ${hidden}, ${
+      points.classes} classes; ${dead.flat().filter(Boolean).length} dead units.`);
+    parts.chart.setAttribute("aria-label", `Curves over ${step} steps. Training loss ${
+      Words.number(now.train)}, test loss ${Words.number(now.test)}; right: ${
+      Words.percent(now.trainRight ?? 0)} in training, ${Words.percent(now.testRight ?? 0)} in test.`);
+  }
+
+  function chooseUnit(event) {
+    const frame = parts.network.getBoundingClientRect();
+    const name = Pictures.unitAt(event.clientX - frame.left, event.clientY - frame.top);
+    change("plane", name && name !== settings.plane ? name : "classes");
   }
 
   let settingsShown = null;
@@ -547,421 +570,6 @@
       ? [element("strong", {}, titles[alarm]), element("p", {}, text)] : []));
   }
 
-  // ---- Pictures ----
-
-  function readColours() {
-    const style = getComputedStyle(document.documentElement);
-    const pen = document.createElement("canvas").getContext("2d");
-    const parsed = (name) => {
-      pen.fillStyle = style.getPropertyValue(`--nn-${name}`).trim();
-      return [1, 3, 5].map((i) => parseInt(pen.fillStyle.slice(i, i + 2), 16));
-    };
-    const names = [...CLASS_COLOURS, "orange", "paper", "text", "muted", "line"];
-    colours = Object.fromEntries(names.map((name) => [name, parsed(name)]));
-    colours.classes = CLASS_COLOURS.map((name) => colours[name]);
-  }
-
-  function css([r, g, b], alpha = 1) {
-    return `rgb(${r} ${g} ${b} / ${alpha})`;
-  }
-
-  // The canvas's pen, in CSS pixels, on a cleared canvas.
-  function pen(canvas, width, height) {
-    const ratio = Math.min(devicePixelRatio || 1, 2);
-    const size = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== size[0] || canvas.height !== size[1]) {
-      [canvas.width, canvas.height] = size;
-    }
-    const context = canvas.getContext("2d");
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, width, height);
-    return context;
-  }
-
-  // Places of the grid, row by row from the top left, as the pixels of a picture.
-  const PLACES = new Float64Array(2 * GRID * GRID);
-  for (let row = 0; row < GRID; row++) {
-    for (let column = 0; column < GRID; column++) {
-      const at = 2 * (row * GRID + column);
-      PLACES[at] = -2 + 4 * (column + 0.5) / GRID;
-      PLACES[at + 1] = 2 - 4 * (row + 0.5) / GRID;
-    }
-  }
-
-  function computeGrid() {
-    const { network } = run;
-    const same = grid?.network === network;
-    grid = { network,
-      values: Network.probabilities(network, PLACES, GRID * GRID, same ? grid.values : undefined) };
-  }
-
-  const tile = element("canvas", { width: GRID, height: GRID });
-  const tilePen = tile.getContext("2d", { willReadFrequently: true });
-  const pixels = tilePen.createImageData(GRID, GRID);
-
-  // Fill the tile: colour(place, out) writes red, green and blue into out. Every `every`-th
-  // place of a row and of a column is enough for a small picture.
-  function paintTile(colour, every = 1) {
-    const out = [0, 0, 0];
-    const side = GRID / every;
-    for (let row = 0; row < side; row++) {
-      for (let column = 0; column < side; column++) {
-        colour(every * (row * GRID + column), out);
-        const at = 4 * (row * GRID + column);
-        [pixels.data[at], pixels.data[at + 1], pixels.data[at + 2]] = out;
-        pixels.data[at + 3] = 255;
-      }
-    }
-    tilePen.putImageData(pixels, 0, 0, 0, 0, side, side);
-    return side;
-  }
-
-  function blend(from, to, share, out) {
-    for (let i = 0; i < 3; i++) out[i] = from[i] + share * (to[i] - from[i]);
-  }
-
-  // The classes' colours, as strong as the answer is sure; paper where all are alike.
-  function classColour(p, classes) {
-    const mixed = [0, 0, 0];
-    return (place, out) => {
-      let best = 0;
-      mixed.fill(0);
-      for (let k = 0; k < classes; k++) {
-        const share = p[place * classes + k];
-        best = Math.max(best, share);
-        for (let i = 0; i < 3; i++) mixed[i] += share * colours.classes[k][i];
-      }
-      blend(colours.paper, mixed, 0.6 * (best - 1 / classes) / (1 - 1 / classes), out);
-    };
-  }
-
-  // One unit: dark where above zero, orange where below; `scale` is full strength.
-  function unitColour(values, units, unit, scale) {
-    return (place, out) => {
-      const value = values[place * units + unit] / scale;
-      const strength = Math.min(1, Math.abs(value)) * 0.85;
-      blend(colours.paper, value > 0 ? colours.text : colours.orange, strength || 0, out);
-    };
-  }
-
-  function unitScale(l, unit) {
-    if (run.network.activation !== "relu") return 1;
-    const units = run.network.layers[l].outputs, values = grid.values[l];
-    let largest = 0;
-    for (let at = unit; at < values.length; at += units) largest = Math.max(largest, values[at]);
-    return largest || 1;
-  }
-
-  function drawPlane() {
-    const side = parts.surface.clientWidth;
-    if (!side) return;
-    const context = pen(parts.surface, side, side);
-    const [layer, unit] = settings.plane.split(".").map(Number);
-    const { values } = grid, last = values.length - 1, { classes } = run.points;
-    paintTile(settings.plane === "classes" ? classColour(values[last], classes)
-      : unitColour(values[layer - 1], settings.net[layer - 1], unit - 1, unitScale(layer - 1, unit - 1)));
-    context.imageSmoothingEnabled = true;
-    context.drawImage(tile, 0, 0, side, side);
-    if (settings.plane === "classes") drawBorders(context, values[last], classes, side);
-    drawPoints(context, side);
-    drawCursor(context, side);
-  }
-
-  // Where two classes are equally likely: marching squares on p of a class minus the best
-  // of the others. Two classes have one border, more have one each.
-  function drawBorders(context, p, classes, side) {
-    const field = new Float64Array(GRID * GRID), cell = side / GRID;
-    context.beginPath();
-    for (let k = 0; k < (classes === 2 ? 1 : classes); k++) {
-      for (let place = 0; place < field.length; place++) {
-        let other = 0;
-        for (let j = 0; j < classes; j++) {
-          if (j !== k) other = Math.max(other, p[place * classes + j]);
-        }
-        field[place] = p[place * classes + k] - other;
-      }
-      traceZero(context, field, cell);
-    }
-    context.strokeStyle = css(colours.text, 0.75);
-    context.lineWidth = 1.4;
-    context.stroke();
-  }
-
-  function traceZero(context, field, cell) {
-    for (let row = 0; row < GRID - 1; row++) {
-      for (let column = 0; column < GRID - 1; column++) {
-        const at = row * GRID + column;
-        const corners = [field[at], field[at + 1], field[at + GRID + 1], field[at + GRID]];
-        const up = corners.map((value) => value > 0);
-        if (up.every(Boolean) || !up.some(Boolean)) continue;
-        traceCell(context, corners, (column + 0.5) * cell, (row + 0.5) * cell, cell);
-      }
-    }
-  }
-
-  // The four edges of a cell, clockwise from the top: where does the field cross zero?
-  function traceCell(context, [a, b, c, d], x, y, cell) {
-    const cut = (from, to) => from / (from - to);
-    const crossings = [];
-    if (a > 0 !== b > 0) crossings.push([x + cell * cut(a, b), y]);
-    if (b > 0 !== c > 0) crossings.push([x + cell, y + cell * cut(b, c)]);
-    if (d > 0 !== c > 0) crossings.push([x + cell * cut(d, c), y + cell]);
-    if (a > 0 !== d > 0) crossings.push([x, y + cell * cut(a, d)]);
-    for (let i = 0; i + 1 < crossings.length; i += 2) {
-      context.moveTo(...crossings[i]);
-      context.lineTo(...crossings[i + 1]);
-    }
-  }
-
-  function tracePoint(context, shape, x, y, r) {
-    context.beginPath();
-    if (shape === "disc") context.arc(x, y, r, 0, 2 * Math.PI);
-    else if (shape === "square") context.rect(x - 0.9 * r, y - 0.9 * r, 1.8 * r, 1.8 * r);
-    else tracePolygon(context, POLYGONS[shape], x, y, r);
-  }
-
-  const POLYGONS = {
-    triangle: [[0, -1.25], [1.15, 0.85], [-1.15, 0.85]],
-    cross: [[0, -0.4], [0.75, -1.15], [1.15, -0.75], [0.4, 0], [1.15, 0.75], [0.75, 1.15],
-      [0, 0.4], [-0.75, 1.15], [-1.15, 0.75], [-0.4, 0], [-1.15, -0.75], [-0.75, -1.15]],
-  };
-
-  function tracePolygon(context, corners, x, y, r) {
-    corners.forEach(([dx, dy], i) => {
-      context[i ? "lineTo" : "moveTo"](x + r * dx, y + r * dy);
-    });
-    context.closePath();
-  }
-
-  function drawPoint(context, label, x, y, r, isTest) {
-    tracePoint(context, CLASS_SHAPES[label], x, y, r);
-    context.lineWidth = 1.4;
-    context.fillStyle = css(isTest ? colours.paper : colours.classes[label]);
-    context.strokeStyle = css(isTest ? colours.classes[label] : colours.paper);
-    if (!isTest) context.stroke();
-    context.fill();
-    if (isTest) context.stroke();
-  }
-
-  function drawPoints(context, side) {
-    const { x, y, train, test } = run.points;
-    const to = (value) => (value + 2) / 4 * side;
-    const r = side > 380 ? 4.2 : 3.5;
-    const draw = (isTest) => (i) => (
-      drawPoint(context, y[i], to(x[2 * i]), side - to(x[2 * i + 1]), r, isTest));
-    if (settings.tests === "shown") test.forEach(draw(true));
-    train.forEach(draw(false));
-  }
-
-  function drawCursor(context, side) {
-    if (document.activeElement !== parts.surface) return;
-    const x = (cursor.x + 2) / 4 * side, y = side - (cursor.y + 2) / 4 * side;
-    for (const [colour, width] of [[colours.paper, 5], [colours.text, 2]]) {
-      context.beginPath();
-      context.moveTo(x - 12, y);
-      context.lineTo(x + 12, y);
-      context.moveTo(x, y - 12);
-      context.lineTo(x, y + 12);
-      context.strokeStyle = css(colour);
-      context.lineWidth = width;
-      context.stroke();
-    }
-  }
-
-  // ---- The network: columns of small squares, lines between them ----
-
-  let boxes = []; // where each unit's square is: {l, unit, x, y, size}; l = 0 are the inputs
-
-  function layOut(width) {
-    const { sizes } = run.network;
-    const most = Math.max(...sizes);
-    const size = Math.min(most > 8 ? 24 : most > 5 ? 30 : 38, width / sizes.length - 16);
-    const gap = most > 8 ? 5 : 10, height = Math.max(4, most) * (size + gap) + 6;
-    const left = 22, right = 22; // x₁ and x₂, and the classes' marks
-    boxes = sizes.map((count, l) => Array.from({ length: count }, (_, unit) => ({
-      l, unit, size,
-      x: left + l * (width - left - right - size) / (sizes.length - 1),
-      y: height / 2 + (unit - count / 2) * (size + gap) + gap / 2,
-    })));
-    return height;
-  }
-
-  function drawNetwork() {
-    const width = parts.network.parentElement.clientWidth;
-    if (!width) return;
-    const height = layOut(width);
-    parts.network.style.height = `${height}px`;
-    const context = pen(parts.network, width, height);
-    run.network.layers.forEach((layer, l) => drawWeights(context, layer, l));
-    boxes.flat().forEach((box) => drawUnit(context, box));
-    drawEnds(context);
-    parts.network.setAttribute("aria-label", networkWords());
-  }
-
-  function drawWeights(context, { inputs, outputs, w }, l) {
-    for (let j = 0; j < outputs; j++) {
-      for (let i = 0; i < inputs; i++) {
-        const weight = run.network.theta[w + j * inputs + i];
-        const from = boxes[l][i], to = boxes[l + 1][j];
-        const strength = Math.tanh(Math.abs(weight) / 2);
-        context.beginPath();
-        context.moveTo(from.x + from.size, from.y + from.size / 2);
-        context.lineTo(to.x, to.y + to.size / 2);
-        context.setLineDash(weight < 0 ? [5, 3] : []);
-        context.strokeStyle = css(weight < 0 ? colours.orange : colours.text, 0.25 + 0.6 * strength);
-        context.lineWidth = 0.4 + 4.5 * strength;
-        context.stroke();
-      }
-    }
-    context.setLineDash([]);
-  }
-
-  function drawUnit(context, { l, unit, x, y, size }) {
-    const last = boxes.length - 1, isHidden = l > 0 && l < last;
-    const isDead = isHidden && run.dead[l - 1][unit];
-    const isChosen = settings.plane === `${l}.${unit + 1}`;
-    const side = paintTile(colourOf(l, unit, last), 2);
-    context.drawImage(tile, 0, 0, side, side, x, y, size, size);
-    context.strokeStyle = css(isDead ? colours.vermillion : isChosen ? colours.blue : colours.muted);
-    context.lineWidth = isDead || isChosen ? 2.5 : 1;
-    context.strokeRect(x, y, size, size);
-    if (!isDead) return;
-    context.beginPath();
-    context.moveTo(x, y);
-    context.lineTo(x + size, y + size);
-    context.moveTo(x + size, y);
-    context.lineTo(x, y + size);
-    context.stroke();
-  }
-
-  function colourOf(l, unit, last) {
-    if (!l) return unitColour(PLACES, 2, unit, 2);
-    const values = grid.values[l - 1], units = boxes[l].length;
-    if (l < last) return unitColour(values, units, unit, unitScale(l - 1, unit));
-    return (place, out) => (
-      blend(colours.paper, colours.classes[unit], 0.8 * values[place * units + unit], out));
-  }
-
-  function drawEnds(context) {
-    context.fillStyle = css(colours.text);
-    context.font = `15px ${getComputedStyle(parts.root).fontFamily}`;
-    context.textBaseline = "middle";
-    boxes[0].forEach(({ y, size }, i) => context.fillText(i ? "x₂" : "x₁", 2, y + size / 2));
-    boxes[boxes.length - 1].forEach(({ x, y, size }, label) => (
-      drawPoint(context, label, x + size + 12, y + size / 2, 5, false)));
-  }
-
-  function networkWords() {
-    const hidden = settings.net.length
-      ? `hidden layers of ${settings.net.join(", ")} ${ACTIVATIONS[settings.act]} units`
-      : "no hidden layer";
-    const dead = run.dead.flat().filter(Boolean).length;
-    return `The network: two inputs, ${hidden}, ${run.points.classes} classes; ${dead} dead units.`;
-  }
-
-  function chooseUnit(event) {
-    const frame = parts.network.getBoundingClientRect();
-    const [x, y] = [event.clientX - frame.left, event.clientY - frame.top];
-    const box = boxes.flat().find((b) => (
-      x >= b.x && x <= b.x + b.size && y >= b.y && y <= b.y + b.size));
-    if (!box || box.l === 0) return;
-    const name = `${box.l}.${box.unit + 1}`;
-    const isHidden = box.l < boxes.length - 1;
-    change("plane", isHidden && settings.plane !== name ? name : "classes");
-  }
-
-  // ---- Curves: losses and accuracies over steps ----
-
-  function drawChart() {
-    const width = parts.chart.clientWidth, height = parts.chart.clientHeight;
-    if (!width) return;
-    const context = pen(parts.chart, width, height);
-    context.font = `13px ${getComputedStyle(parts.root).fontFamily}`;
-    const half = width / 2 - 8;
-    drawLosses(context, { x: 34, y: 22, w: half - 34, h: height - 44 });
-    drawAccuracies(context, { x: half + 50, y: 22, w: half - 36, h: height - 44 });
-    const { now } = run;
-    parts.chart.setAttribute("aria-label", `Curves over ${run.step} steps. Training loss ${
-      Words.number(now.train)}, test loss ${Words.number(now.test)}; right: ${
-      Words.percent(now.trainRight ?? 0)} in training, ${Words.percent(now.testRight ?? 0)} in test.`);
-  }
-
-  function drawLosses(context, box) {
-    const guess = Math.log(run.points.classes);
-    const all = run.history.flatMap(({ train, test }) => [train, test])
-      .filter((value) => value !== null).map((value) => Math.min(value, Network.LARGEST));
-    const top = Math.max(guess * 1.15, ...all);
-    const isLog = top > 20 * guess; // a loss that explodes, beside one that does not
-    const low = Math.log10(Math.max(1e-3, Math.min(guess, ...all)));
-    const scale = isLog ? (value) => (Math.log10(Math.max(value, 1e-3)) - low) / (Math.log10(top) - low)
-      : (value) => value / top;
-    drawFrame(context, box, isLog ? "loss (log scale)" : "loss", Words.number(top),
-      isLog ? Words.number(10 ** low) : "0");
-    drawGuess(context, box, scale(guess));
-    drawCurve(context, box, "test", scale, [5, 4]);
-    drawCurve(context, box, "train", scale, []);
-  }
-
-  function drawAccuracies(context, box) {
-    drawFrame(context, box, "right", "1", "0");
-    drawGuess(context, box, 1 / run.points.classes);
-    drawCurve(context, box, "testRight", (value) => value, [5, 4]);
-    drawCurve(context, box, "trainRight", (value) => value, []);
-  }
-
-  function drawFrame(context, { x, y, w, h }, title, top, bottom) {
-    context.fillStyle = css(colours.muted);
-    context.textBaseline = "middle";
-    context.textAlign = "right";
-    context.fillText(top, x - 5, y + 3);
-    context.fillText(bottom, x - 5, y + h);
-    context.fillText(`${run.step} steps`, x + w, y + h + 13);
-    context.textAlign = "left";
-    context.fillStyle = css(colours.text);
-    context.fillText(title, x, y - 13);
-    context.strokeStyle = css(colours.muted, 0.7);
-    context.lineWidth = 1;
-    context.strokeRect(x + 0.5, y + 0.5, w, h);
-  }
-
-  function drawGuess(context, { x, y, w, h }, share) {
-    context.beginPath();
-    context.setLineDash([1, 4]);
-    context.moveTo(x, y + h * (1 - share));
-    context.lineTo(x + w, y + h * (1 - share));
-    context.strokeStyle = css(colours.muted);
-    context.lineWidth = 1.5;
-    context.stroke();
-    context.setLineDash([]);
-  }
-
-  function drawCurve(context, { x, y, w, h }, name, scale, dash) {
-    const end = Math.max(run.step, 1);
-    context.beginPath();
-    let isFirst = true;
-    for (const entry of run.history) {
-      if (entry[name] === null) continue;
-      const share = Math.max(0, Math.min(1, scale(Math.min(entry[name], Network.LARGEST))));
-      context[isFirst ? "moveTo" : "lineTo"](x + w * entry.step / end, y + h * (1 - share));
-      isFirst = false;
-    }
-    context.setLineDash(dash);
-    context.strokeStyle = css(dash.length ? colours.muted : colours.text);
-    context.lineWidth = 1.8;
-    context.lineJoin = "round";
-    context.stroke();
-    context.setLineDash([]);
-  }
-
-  function drawMarks() {
-    for (const mark of document.querySelectorAll(".pg-mark")) {
-      const context = mark.getContext("2d");
-      context.setTransform(2, 0, 0, 2, 0, 0);
-      context.clearRect(0, 0, 16, 16);
-      drawPoint(context, CLASS_SHAPES.indexOf(mark.dataset.shape), 8, 8, 5, false);
-    }
-  }
-
   // ---- Start ----
 
   function listen() {
@@ -990,9 +598,13 @@
     }
   }
 
+  function readColours() {
+    Pictures.readColours();
+    document.querySelectorAll(".pg-mark").forEach(Pictures.drawMark); // in the classes' order
+  }
+
   function repaint() {
     readColours();
-    drawMarks();
     showAll();
   }
 
@@ -1002,7 +614,6 @@
     settings = Address.usual();
     build(root);
     readColours();
-    drawMarks();
     readAddress();
     listen();
   });

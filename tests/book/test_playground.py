@@ -282,7 +282,7 @@ RUN_CARDS = """
 CLAIMS = {
     "line": lambda r: r["trainRight"] <= 0.76 and r["train"] > 0.97 * math.log(2)
     and r["other"]["testRight"] >= 0.95,
-    "two": lambda r: r["trainRight"] <= 0.8 and r["alive"] == 2
+    "two": lambda r: r["kind"] == "stuck" and r["trainRight"] <= 0.8 and r["alive"] == 2
     and r["other"]["trainRight"] >= 0.97,
     "die": lambda r: r["start"]["dead"] == 0 and r["alive"] == 0 and r["kind"] == "dead"
     and r["other"]["alive"] >= 5,
