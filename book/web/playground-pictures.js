@@ -278,7 +278,8 @@ const PlaygroundPictures = (() => {
         context.moveTo(from.x + from.size, from.y + from.size / 2);
         context.lineTo(to.x, to.y + to.size / 2);
         context.setLineDash(weight < 0 ? [5, 3] : []);
-        context.strokeStyle = css(weight < 0 ? colours.orange : colours.text, 0.25 + 0.6 * strength);
+        const colour = weight < 0 ? colours.orange : colours.text;
+        context.strokeStyle = css(colour, 0.25 + 0.6 * strength);
         context.lineWidth = 0.4 + 4.5 * strength;
         context.stroke();
       }
@@ -348,9 +349,9 @@ const PlaygroundPictures = (() => {
       .filter((value) => value !== null).map((value) => Math.min(value, Network.LARGEST));
     const top = Math.max(guess * 1.15, ...all);
     const isLog = top > 20 * guess; // a loss that explodes, beside one that does not
-    const low = Math.log10(Math.max(1e-3, Math.min(guess, ...all)));
+    const low = Math.log10(Math.max(1e-6, Math.min(guess, ...all)));
     const scale = isLog
-      ? (value) => (Math.log10(Math.max(value, 1e-3)) - low) / (Math.log10(top) - low)
+      ? (value) => (Math.log10(Math.max(value, 1e-6)) - low) / (Math.log10(top) - low)
       : (value) => value / top;
     drawFrame(context, box, run, [isLog ? "loss (log scale)" : "loss", Words.number(top),
       isLog ? Words.number(10 ** low) : "0"]);

@@ -77,8 +77,8 @@ const PlaygroundWords = (() => {
     return step >= 300 && now.trainRight < 0.97 && now.train > 0.98 * half.train;
   }
 
-  function memorises({ now, lowest }) {
-    return now.trainRight >= 0.99 && now.test > 1.5 * lowest?.test && now.testRight < 0.97;
+  function memorises({ now, lowest, points }) {
+    return points.test.length >= 10 && now.trainRight >= 0.99 && now.test > 1.5 * lowest?.test && now.testRight < 0.97;
   }
 
   // {kind, text}; the kinds "overflow", "dead" and "rate" are alarms.
@@ -121,7 +121,8 @@ const PlaygroundWords = (() => {
     const { now, points, network } = run;
     const parts = [`Step ${run.step}, epoch ${run.epoch}.`];
     const part = (name, loss, right, count) => (loss === null ? `There are no ${name} points.`
-      : `On ${count} ${name} points the loss is ${number(loss)} and ${percent(right)} are right.`);
+      : `On ${count} ${name} point${
+        count === 1 ? "" : "s"} the loss is ${number(loss)} and ${percent(right)} are right.`);
     parts.push(part("training", now.train, now.trainRight, points.train.length));
     parts.push(part("test", now.test, now.testRight, points.test.length));
     if (network.activation === "relu" && network.layers.length > 1) parts.push(deadWords(run));

@@ -153,13 +153,17 @@
       element("option", { value: "" }, "training point"),
       element("option", { value: "test" }, "test point"));
     parts.part = part;
-    return element("fieldset", { class: "pg-tools pg-group", "data-group": "tools" },
-      element("legend", {}, "Your own points"),
+    parts.tools = group("tools", "Your own points",
+      element("p", { id: "pg-keys", class: "pg-hint" },
+        "Click or tap the plane to place a point. By keyboard: arrow keys move a cross (with ",
+        "Shift in small steps), 1 to 4 place a point of class 0 to 3, Enter uses what is chosen ",
+        "here, Delete removes the nearest of your points."),
       element("div", { class: "pg-radios" }, ...radios),
       element("div", { class: "pg-row" },
         element("div", { class: "pg-control" },
           element("label", { for: part.id }, "As a"), part),
         button("clear", "Remove all of mine", () => setPoints([], "Your points are gone."))));
+    return parts.tools;
   }
 
   function tool(value, text, shape) {
@@ -205,18 +209,13 @@
   }
 
   function mainParts() {
-    const plane = element("div", { class: "pg-plane" }, parts.surface, parts.at,
-      element("p", { id: "pg-keys", class: "pg-hint" },
-        "Click or tap to place a point. By keyboard: arrow keys move the cross (with Shift in ",
-        "small steps), 1 to 4 place a point of class 0 to 3, Enter uses what is chosen below, ",
-        "Delete removes the nearest of your points."),
-      tools());
+    const plane = element("div", { class: "pg-plane" }, parts.surface, parts.at, tools());
     const side = element("div", { class: "pg-side" },
       element("div", { class: "pg-scroll" }, parts.network),
       element("p", { class: "pg-hint" },
         "Lines are weights: solid where positive, orange and dashed where negative, thick where ",
-        "large. Each small square is a unit’s own plane: dark where it is above zero, orange ",
-        "where below. A crossed square is a dead unit."),
+        "large. Each small square is a unit’s own plane: grey where it is above zero, orange ",
+        "where below, and a crossed square is a dead unit. Click one to see it large."),
       menu("plane", "The large plane shows", [["classes", "the classes"]]),
       parts.chart,
       element("p", { class: "pg-hint" },
@@ -435,6 +434,7 @@
 
   function place(label, { x, y }) {
     const { points } = settings;
+    if (parts.tools.hidden) return; // an exercise with given points
     if (points.length >= Address.MOST_POINTS) {
       return say(`${Address.MOST_POINTS} points of your own are the most that an address holds.`);
     }
@@ -445,6 +445,7 @@
   }
 
   function removeNear({ x, y }) {
+    if (parts.tools.hidden) return;
     const far = (point) => Math.hypot(point.x - x, point.y - y);
     const nearest = settings.points.reduce(
       (best, point) => (!best || far(point) < far(best) ? point : best), null);
