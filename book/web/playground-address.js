@@ -39,14 +39,14 @@ const PlaygroundAddress = (() => {
     noise: number(0.1, 0, 1), // standard deviation, added to each coordinate
     share: number(50, 10, 100, { whole: true }), // percent of them to train on
     net: { // hidden units, layer by layer
-      usual: [4, 2],
+      usual: [6],
       read: readLayers,
       write: (net) => net.join("-") || "none",
       asked: `up to ${MOST_LAYERS} layers of 1 to ${MOST_UNITS} units, as 4-2, or none`,
     },
     act: choice("tanh", "relu", "sigmoid"),
     opt: choice("sgd", "momentum", "adam"),
-    lr: number(0.03, 0, 1e6, { above: true }),
+    lr: number(0.3, 0, 1e6, { above: true }),
     batch: { // 0: all points at once
       ...batch,
       read: (text) => (text === "all" ? 0 : batch.read(text)),
@@ -144,7 +144,9 @@ const PlaygroundAddress = (() => {
 
   function readOne(settings, name, written) {
     const key = name.slice(0, 20);
-    if (!Object.hasOwn(ALL, name)) return `The address names a setting “${key}”, which does not exist.`;
+    if (!Object.hasOwn(ALL, name)) {
+      return `The address names a setting “${key}”, which does not exist.`;
+    }
     let text = "", value;
     try {
       text = decodeURIComponent(written);

@@ -58,9 +58,8 @@ const PlaygroundPictures = (() => {
   // The network's answers and all units' values at the places: needed before a picture of
   // the plane or of the network is drawn.
   function compute({ network }) {
-    const same = grid?.network === network;
-    grid = { network,
-      values: Network.probabilities(network, PLACES, GRID * GRID, same ? grid.values : undefined) };
+    const room = grid?.network === network ? grid.values : undefined;
+    grid = { network, values: Network.probabilities(network, PLACES, GRID * GRID, room) };
   }
 
   const tile = Object.assign(document.createElement("canvas"), { width: GRID, height: GRID });
@@ -129,9 +128,26 @@ const PlaygroundPictures = (() => {
     const showsClasses = settings.plane === "classes";
     paintTile(showsClasses ? classColour(p, classes) : chosenColour(network, settings.plane));
     context.drawImage(tile, 0, 0, side, side);
+    drawAxes(context, side);
     if (showsClasses) drawBorders(context, p, classes, side);
     drawPoints(context, points, side, settings.tests === "shown");
     if (cursor) drawCursor(context, cursor, side);
+  }
+
+  function drawAxes(context, side) {
+    context.strokeStyle = css(colours.text, 0.25);
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(0, side / 2);
+    context.lineTo(side, side / 2);
+    context.moveTo(side / 2, 0);
+    context.lineTo(side / 2, side);
+    context.stroke();
+    context.fillStyle = css(colours.text);
+    context.font = type(14);
+    context.textBaseline = "middle";
+    context.fillText("x₁", side - 18, side / 2 + 10);
+    context.fillText("x₂", side / 2 + 5, 10);
   }
 
   function chosenColour(network, name) { // of a unit named as 1.2
@@ -292,7 +308,8 @@ const PlaygroundPictures = (() => {
     const isChosen = settings.plane === `${l}.${unit + 1}`;
     const side = paintTile(smallColour(network, l, unit), 2);
     context.drawImage(tile, 0, 0, side, side, x, y, size, size);
-    context.strokeStyle = css(isDead ? colours.vermillion : isChosen ? colours.blue : colours.muted);
+    const edge = isDead ? "vermillion" : isChosen ? "blue" : "muted";
+    context.strokeStyle = css(colours[edge]);
     context.lineWidth = isDead || isChosen ? 2.5 : 1;
     context.strokeRect(x, y, size, size);
     if (!isDead) return;

@@ -78,7 +78,8 @@ const PlaygroundWords = (() => {
   }
 
   function memorises({ now, lowest, points }) {
-    return points.test.length >= 10 && now.trainRight >= 0.99 && now.test > 1.5 * lowest?.test && now.testRight < 0.97;
+    return points.test.length >= 10 && now.trainRight >= 0.99 && now.testRight < 0.97
+      && now.test > 1.5 * lowest.test;
   }
 
   // {kind, text}; the kinds "overflow", "dead" and "rate" are alarms.

@@ -30,6 +30,8 @@
   const TRAINS = ["opt", "lr", "batch", "decay"];
 
   let settings, run, playing = false, edited = false, cursor = { x: 0, y: 0 };
+  let written = ""; // the address, as this page wrote it
+  let width = 0; // of the page's part, when it was last drawn
   let lastWords = 0, lastFrame = 0, owed = 0, lastDrawn = 0, cost = 0;
   let alarmShown = "", frame = 0;
   const parts = {}; // the elements of the page, by name
@@ -81,7 +83,8 @@
   function slider(name, label, low, high, step, text = String) {
     const output = element("span", { "aria-hidden": "true" }); // heard as the slider's value
     const control = element("input", { type: "range", min: low, max: high, step,
-      oninput: () => change(name, Number(control.value)) });
+      oninput: () => change(name, Number(control.value), false),
+      onchange: writeAddress }); // once, when it is let go: browsers limit how often
     control.show = (value) => {
       control.value = value;
       output.textContent = text(value);
@@ -203,7 +206,7 @@
     return element("div", { class: "pg-bar", role: "group", "aria-label": "Training" },
       button("play", "Play", toggle),
       button("step", "One step", oneStep),
-      button("reset", "Reset", () => { restart(); say("Reset to the first weights of this seed."); }),
+      button("reset", "Reset", reset),
       button("new", "New seed", newSeed),
       parts.readout);
   }
@@ -219,7 +222,8 @@
       menu("plane", "The large plane shows", [["classes", "the classes"]]),
       parts.chart,
       element("p", { class: "pg-hint" },
-        "Solid line and full marks: training. Dashed line and hollow marks: test. Dotted: a guess."));
+        "Solid line and full marks: training. Dashed line and hollow marks: test. Dotted: a ",
+        "guess."));
     return element("div", { class: "pg-main" }, plane, side);
   }
 
@@ -265,7 +269,7 @@
 
   // ---- Settings change, the address follows; the address changes, the settings follow ----
 
-  function change(name, value) {
+  function change(name, value, writes = true) {
     settings = { ...settings, [name]: value };
     parts.complaints.replaceChildren();
     if (KEEPS.includes(name)) {
@@ -276,7 +280,12 @@
     } else {
       restart();
     }
-    writeAddress();
+    if (writes) writeAddress();
+  }
+
+  function reset() {
+    restart();
+    say("Reset to the first weights of this seed.");
   }
 
   function newSeed() {
@@ -285,17 +294,22 @@
   }
 
   function writeAddress() {
-    const hash = Address.write(settings);
+    written = Address.write(settings);
     try {
-      history.replaceState(null, "", hash);
+      history.replaceState(null, "", written);
     } catch {
-      location.hash = hash; // where a page from disk may not replace its address
+      location.hash = written; // where a page from disk may not replace its address
     }
-    showTask(hash);
+    showTask(written);
+  }
+
+  // The address has changed: by a link, or by hand. Not if it is a heading's, or our own.
+  function followAddress() {
+    if (Address.isState(location.hash) && location.hash !== written) readAddress();
   }
 
   function readAddress() {
-    if (location.hash && !Address.isState(location.hash)) return; // a heading's
+    written = "";
     const { settings: asked, complaints } = Address.read(location.hash);
     settings = asked;
     const { at } = settings;
@@ -484,7 +498,8 @@
     const values = Network.probabilities(run.network, Float64Array.of(cursor.x, cursor.y), 1);
     const p = values[values.length - 1];
     const best = Network.argmax(p, 0, p.length);
-    parts.at.textContent = `At ${where(cursor)}: class ${best}, probability ${p[best].toFixed(2)}`;
+    parts.at.textContent = `At ${where(cursor)}: class ${best}, probability ${
+      p[best].toFixed(2)}`;
   }
 
   // ---- What is shown ----
@@ -529,7 +544,8 @@
       points.classes} classes; ${dead.flat().filter(Boolean).length} dead units.`);
     parts.chart.setAttribute("aria-label", `Curves over ${step} steps. Training loss ${
       Words.number(now.train)}, test loss ${Words.number(now.test)}; right: ${
-      Words.percent(now.trainRight ?? 0)} in training, ${Words.percent(now.testRight ?? 0)} in test.`);
+      Words.percent(now.trainRight ?? 0)} in training, ${
+      Words.percent(now.testRight ?? 0)} in test.`);
   }
 
   function chooseUnit(event) {
@@ -550,7 +566,8 @@
     const units = settings.net.flatMap((count, l) => Array.from({ length: count }, (_, unit) => (
       [`${l + 1}.${unit + 1}`, `unit ${unit + 1} of layer ${l + 1}`])));
     const offers = [["classes", "the classes"], ...units];
-    parts.plane.replaceChildren(...offers.map(([value, text]) => element("option", { value }, text)));
+    parts.plane.replaceChildren(...offers.map(
+      ([value, text]) => element("option", { value }, text)));
     parts.plane.show = (value) => { parts.plane.value = value; };
   }
 
@@ -586,17 +603,23 @@
     surface.addEventListener("focus", () => { drawPlane(); sayCursor(); });
     surface.addEventListener("blur", drawPlane);
     network.addEventListener("click", chooseUnit);
-    addEventListener("hashchange", readAddress);
-    new ResizeObserver(() => showAll()).observe(parts.root);
+    addEventListener("hashchange", followAddress);
+    new ResizeObserver(onResize).observe(parts.root);
     new MutationObserver(repaint).observe(document.documentElement,
       { attributeFilter: ["data-theme"] });
     for (const link of document.querySelectorAll("a.pg-state")) {
       link.addEventListener("click", () => {
-        if (link.hash === location.hash) readAddress(); // no hashchange: load it again
+        if (link.hash === location.hash) readAddress(); // no hashchange: begin it again
         parts.root.scrollIntoView();
         parts.play.focus({ preventScroll: true });
       });
     }
+  }
+
+  function onResize() { // a picture that has become higher is no reason to draw again
+    if (parts.root.clientWidth === width) return;
+    width = parts.root.clientWidth;
+    showAll();
   }
 
   function readColours() {

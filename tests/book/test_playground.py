@@ -215,7 +215,9 @@ def test_every_setting_survives_the_address():
         }
         return results;
     """)
-    assert [result for result in same if result != [True, []]] == []
+    assert [result for result in same if result != [True, []]] == [], (
+        "playground-address.js: what write writes, read does not read back"
+    )
 
 
 MALFORMED = [
