@@ -22,8 +22,7 @@
   const RATES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100];
   const DECAYS = [0, 0.001, 0.01, 0.03, 0.1, 0.3, 1];
   const BATCHES = [1, 5, 10, 20, 50, 0];
-  const SPEEDS = { slow: "slow: 4 steps a second", normal: "normal: a step each frame",
-    fast: "fast: as many as fit" };
+  const SPEEDS = { slow: "slow: 4 a second", normal: "normal: 1 a frame", fast: "fast" };
   // A change of these keeps the network; a change of any other setting starts anew.
   const KEEPS = ["opt", "lr", "batch", "decay", "until", "speed", "plane", "tests", "hide"];
   // Of these, what a link to "this step" could not repeat.
@@ -197,8 +196,8 @@
       network: element("canvas", { class: "pg-network", role: "img" }),
       chart: element("canvas", { class: "pg-chart", role: "img" }),
     });
-    root.replaceChildren(parts.task, toolbar(), parts.complaints, parts.alarm, mainParts(),
-      status, settingControls(), foot());
+    root.replaceChildren(parts.task, toolbar(), status, parts.complaints, parts.alarm,
+      mainParts(), settingControls(), foot());
     root.classList.add("pg-ready");
   }
 
@@ -315,7 +314,6 @@
     const { at } = settings;
     settings.at = 0;
     restart(at);
-    if (at) sayVerdict();
     parts.complaints.replaceChildren(...complaints.map((text) => element("p", {}, text)));
     showTask(Address.write(settings));
   }
@@ -355,8 +353,8 @@
     }
     if (steps) Network.measure(run);
     if (!hasUnit(settings.plane)) settings = run.settings = { ...settings, plane: "classes" };
-    parts.status.textContent = "";
     showAll();
+    sayVerdict();
   }
 
   function hasUnit(plane) {
@@ -505,7 +503,7 @@
   // ---- What is shown ----
 
   function say(text) {
-    parts.status.textContent = text;
+    if (parts.status.textContent !== text) parts.status.textContent = text;
     lastWords = performance.now();
   }
 
@@ -640,5 +638,6 @@
     readColours();
     readAddress();
     listen();
+    document.fonts.ready.then(() => showAll()); // the pictures have words in them
   });
 })();
