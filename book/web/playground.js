@@ -304,12 +304,14 @@
 
   // The address has changed: by a link, or by hand. Not if it is a heading's, or our own.
   function followAddress() {
-    if (Address.isState(location.hash) && location.hash !== written) readAddress();
+    if (!stateAt(location.hash) || location.hash === written) return;
+    readAddress();
+    parts.root.scrollIntoView();
   }
 
   function readAddress() {
     written = "";
-    const { settings: asked, complaints } = Address.read(location.hash);
+    const { settings: asked, complaints } = Address.read(stateAt(location.hash));
     settings = asked;
     const { at } = settings;
     settings.at = 0;
@@ -318,15 +320,26 @@
     showTask(Address.write(settings));
   }
 
-  // The question of the link that led here, as long as its settings hold.
+  // The links of the page's cards, each in a section with its name and its question.
+  function cards() {
+    return [...document.querySelectorAll("a.pg-state")];
+  }
+
+  // The question of the card that led here, as long as its settings hold.
   function showTask(hash) {
-    const links = [...document.querySelectorAll("a.pg-state")];
-    const link = hash && links.find((a) => a.hash === hash);
-    parts.task.hidden = !link;
+    const card = cards().find((link) => link.hash === hash)?.closest("section");
+    parts.task.hidden = !card;
     parts.task.replaceChildren();
-    if (!link) return;
-    const question = document.getElementById(link.getAttribute("aria-describedby"));
-    parts.task.append(element("strong", {}, link.textContent), ` ${question.textContent}`);
+    if (!card) return;
+    const name = card.querySelector("h3").firstChild.textContent; // without its permalink
+    parts.task.append(element("strong", {}, name), ` ${card.querySelector("p").textContent}`);
+  }
+
+  // The settings that an address asks for: its own, or those of the card that it names; ""
+  // if it leads elsewhere on the page.
+  function stateAt(hash) {
+    if (Address.isState(hash)) return hash;
+    return cards().find((link) => `#${link.closest("section").id}` === hash)?.hash ?? "";
   }
 
   async function copyLink() {
@@ -605,13 +618,16 @@
     new ResizeObserver(onResize).observe(parts.root);
     new MutationObserver(repaint).observe(document.documentElement,
       { attributeFilter: ["data-theme"] });
-    for (const link of document.querySelectorAll("a.pg-state")) {
+    for (const link of cards()) {
       link.addEventListener("click", () => {
         if (link.hash === location.hash) readAddress(); // no hashchange: begin it again
         parts.root.scrollIntoView();
         parts.play.focus({ preventScroll: true });
       });
     }
+    // A browser goes to the card that an address names; the playground is what is meant.
+    if (!stateAt(location.hash)) return;
+    addEventListener("load", () => parts.root.scrollIntoView(), { once: true });
   }
 
   function onResize() { // a picture that has become higher is no reason to draw again

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import subprocess
-from html import unescape
 from itertools import product
 
 import pytest
@@ -255,16 +254,24 @@ def test_malformed_addresses_fall_back_with_a_sentence():
 
 
 def cards() -> dict[str, str]:
-    """The links of the page's cards: name → address."""
+    """The page's cards: the name that an address may give → the address of its state."""
     text = (ROOT / f"{PAGE}.md").read_text(encoding="utf-8")
-    link = r'class="pg-state" id="state-(\w+)" aria-describedby="ask-\1" href="(#[^"]+)"'
-    return {name: unescape(address) for name, address in re.findall(link, text)}
+    card = r'### (.+)\n(?:(?!###).*\n)*?<a class="pg-state" .* href="(#[^"]+)"'
+    return {
+        name.lower().replace(" ", "-"): address
+        for name, address in re.findall(card, text)
+    }
 
 
 VARIANTS = {  # what an answer suggests to change
-    "line": {"net": [8]}, "two": {"seed": 7}, "die": {"lr": 0.1}, "arms": {"net": [8]},
-    "memory": {"decay": 1}, "valley": {"opt": "momentum"}, "sigmoid": {"act": "tanh"},
-}  # fmt: skip
+    "a-line-against-xor": {"net": [8]},
+    "xor-with-two-units": {"seed": 7},
+    "watch-this-die": {"lr": 0.1},
+    "three-arms": {"net": [8]},
+    "it-only-memorises": {"decay": 1},
+    "plain-sgd-in-a-valley": {"opt": "momentum"},
+    "four-layers-of-sigmoid": {"act": "tanh"},
+}
 RUN_CARDS = """
     const run = (settings) => {
         const run = N.start(settings);
@@ -282,21 +289,43 @@ RUN_CARDS = """
     }));
 """
 CLAIMS = {
-    "line": lambda r: r["trainRight"] <= 0.76 and r["train"] > 0.97 * math.log(2)
-    and r["other"]["testRight"] >= 0.95,
-    "two": lambda r: r["kind"] == "stuck" and r["trainRight"] <= 0.8 and r["alive"] == 2
-    and r["other"]["trainRight"] >= 0.97,
-    "die": lambda r: r["start"]["dead"] == 0 and r["alive"] == 0 and r["kind"] == "dead"
-    and r["other"]["alive"] >= 5,
-    "fast": lambda r: r["kind"] == "rate" and r["train"] > 5 * r["start"]["train"],
-    "beyond": lambda r: r["kind"] == "overflow" and 100 < r["step"] < 150,
-    "arms": lambda r: r["testRight"] >= 0.95
-    and 0.5 < r["other"]["trainRight"] < 0.95,
-    "memory": lambda r: r["kind"] == "memory" and r["train"] < 0.01
-    and r["test"] > 5 * r["lowest"]["test"] and r["other"]["test"] < r["test"] / 2,
-    "valley": lambda r: r["trainRight"] >= 0.98 and r["other"]["train"] < r["train"] / 3,
-    "sigmoid": lambda r: r["kind"] == "guess" and r["other"]["kind"] == "learned",
-}  # fmt: skip
+    "a-line-against-xor": lambda r: (
+        r["trainRight"] <= 0.76
+        and r["train"] > 0.97 * math.log(2)
+        and r["other"]["testRight"] >= 0.95
+    ),
+    "xor-with-two-units": lambda r: (
+        r["kind"] == "stuck"
+        and r["trainRight"] <= 0.8
+        and r["alive"] == 2
+        and r["other"]["trainRight"] >= 0.97
+    ),
+    "watch-this-die": lambda r: (
+        r["start"]["dead"] == 0
+        and r["alive"] == 0
+        and r["kind"] == "dead"
+        and r["other"]["alive"] >= 5
+    ),
+    "too-fast": lambda r: r["kind"] == "rate" and r["train"] > 5 * r["start"]["train"],
+    "beyond-what-numbers-hold": lambda r: (
+        r["kind"] == "overflow" and 100 < r["step"] < 150
+    ),
+    "three-arms": lambda r: (
+        r["testRight"] >= 0.95 and 0.5 < r["other"]["trainRight"] < 0.95
+    ),
+    "it-only-memorises": lambda r: (
+        r["kind"] == "memory"
+        and r["train"] < 0.01
+        and r["test"] > 5 * r["lowest"]["test"]
+        and r["other"]["test"] < r["test"] / 2
+    ),
+    "plain-sgd-in-a-valley": lambda r: (
+        r["trainRight"] >= 0.98 and r["other"]["train"] < r["train"] / 3
+    ),
+    "four-layers-of-sigmoid": lambda r: (
+        r["kind"] == "guess" and r["other"]["kind"] == "learned"
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -397,17 +426,30 @@ def test_controls_are_hidden_for_an_exercise(visit):
     assert tab.get_by_label("Noise").is_visible()
     tab.get_by_label("Learning rate").select_option("0.3")
     assert "lr=0.3" in tab.url and "hide" not in tab.url
-    tab.get_by_role("link", name="Watch this die").click()
+    tab.get_by_role("link", name="Set this up: Watch this die").click()
     assert "how many" in tab.locator(".pg-task").inner_text().lower()
     assert tab.get_by_label("Learning rate").input_value() == "3"
     tab.get_by_label("Learning rate").select_option("0.1")
     assert not tab.locator(".pg-task").is_visible()
 
 
+def test_a_card_s_name_is_an_address(visit):
+    """Lessons link to `playground.md#watch-this-die`: the playground is in sight, its
+    settings are the card's, and its question stands above them."""
+    tab = visit(on_disk(PAGE) + "#watch-this-die", PHONE)
+    assert tab.locator(".pg-task").inner_text().startswith("Watch this die")
+    assert tab.get_by_label("Learning rate").input_value() == "3"
+    tab.wait_for_function(
+        "Math.abs(document.getElementById('playground').getBoundingClientRect().top) < 200"
+    )
+    tab.get_by_label("Learning rate").select_option("0.1")
+    assert "lr=0.1" in tab.url
+
+
 def test_a_run_that_overflows_ends_in_a_sentence(visit):
     """The run stops by itself, says at which step and why and what to do, and shows a
     picture; a reset goes on."""
-    tab = visit(on_disk(PAGE) + cards()["beyond"] + "&speed=fast")
+    tab = visit(on_disk(PAGE) + cards()["beyond-what-numbers-hold"] + "&speed=fast")
     button(tab, "Play").click()
     alarm = tab.locator(".pg-alarm strong")
     alarm.wait_for()
@@ -435,7 +477,7 @@ def test_without_script_the_page_explains_itself(browser):
     tab = context.new_page()
     tab.goto(on_disk(PAGE))
     assert "lessons" in tab.locator("#playground").inner_text()
-    answers = tab.locator(".pg-states details")
+    answers = tab.locator("details.pg-answer")
     assert answers.count() == len(CLAIMS)
     answers.first.locator("summary").click()
     assert "no line separates XOR" in answers.first.inner_text()
