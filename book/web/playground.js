@@ -385,7 +385,8 @@
     playing = true;
     parts.play.textContent = "Pause";
     parts.play.classList.add("pg-on");
-    lastWords = lastFrame = performance.now();
+    say(""); // what was said is over; the next sentence comes in some seconds
+    lastFrame = performance.now();
     owed = 0;
     frame = requestAnimationFrame(everyFrame);
   }
