@@ -31,6 +31,13 @@ FIT = """() => {
         if (wide > room + 1) box.style.zoom = Math.max(0.5, room / wide);
     }
 }"""
+# For the first print, which is thrown away: figures of the same size, with nothing in them.
+HIDE_DRAWINGS = """() => {
+    const style = document.createElement('style');
+    style.id = 'no-drawings';
+    style.textContent = 'svg > * { display: none }';
+    document.head.append(style);
+}"""
 PAPER = {"width": 643, "height": 960}  # pixels of 1/96 inch: A4 without its margins
 
 
@@ -82,7 +89,9 @@ def print_book(browser, chapters: list[dict]) -> bytes:
     tab.goto(file.as_uri(), wait_until="load")
     tab.evaluate("document.fonts.ready.then(() => true)")
     tab.evaluate(FIT)
+    tab.evaluate(HIDE_DRAWINGS)
     numbers = page_numbers(to_pdf(tab, outline=False))
+    tab.evaluate("document.getElementById('no-drawings').remove()")
     tab.evaluate(
         """numbers => document.querySelectorAll('[data-page-of]').forEach(e => {
             e.textContent = numbers[e.dataset.pageOf] ?? '';
