@@ -111,8 +111,9 @@ def to_pdf(tab, outline: bool = True) -> bytes:
     )
 
 
-def take(tab, chapter: dict, places: dict[str, int]) -> str:
-    """The body of one page for print. Adds the title that it has, where there is none."""
+def take(tab, chapter: dict, places: dict[str, int], epub: bool = False) -> str:
+    """The body of one page for print, or for an EPUB. Adds the title that it has, where
+    the chapter has none."""
     tab.goto((HTML / f"{chapter['file']}.html").as_uri(), wait_until="load")
     views = tab.locator("script[type='application/vnd.jupyter.widget-view+json']")
     tab.wait_for_function(
@@ -124,8 +125,9 @@ def take(tab, chapter: dict, places: dict[str, int]) -> str:
     asked = {
         "number": places[chapter["file"]],
         "title": html.escape(chapter["title"]),
-        "deeper": 1 if chapter["part"] else 0,
+        "deeper": 1 if chapter["part"] and not epub else 0,
         "places": places,
+        "epub": epub,
     }
     return tab.evaluate(PAGE_SCRIPT, asked)
 

@@ -1,8 +1,9 @@
-// Run by tools/pdf.py in a page of the built book: gives what the printed book takes of
-// it. `number` is the page's place, `title` its heading in the contents, `deeper` by how
-// much its headings go down, `places` the place of each page of the book.
+// Run by tools/pdf.py and tools/epub.py in a page of the built book: gives what a book
+// without scripts takes of it. `number` is the page's place, `title` its heading in the
+// contents, `deeper` by how much its headings go down, `places` the place of each page of
+// the book. `epub` asks for XHTML with formulas in MathML, in a file for each page.
 
-async ({ number, title, deeper, places }) => {
+async ({ number, title, deeper, places, epub }) => {
   const article = document.querySelector("article.bd-article");
   const all = (selector, box = article) => [...box.querySelectorAll(selector)];
   const made = (tag, name, content = "") => {
@@ -115,9 +116,10 @@ async ({ number, title, deeper, places }) => {
     end.append(...answers);
     article.querySelector("section").append(end);
   }
+  const twice = epub ? ".katex-html" : ".katex-mathml"; // a formula stands there twice
   all(
     "a.headerlink, button, script, style, link, .copybtn, .prev-next-area, " +
-      ".katex-mathml, input, [hidden]",
+      `${twice}, input, [hidden]`,
   ).forEach((e) => e.remove());
 
   // Ids are unique on a page; the number makes them unique in the book.
@@ -140,8 +142,11 @@ async ({ number, title, deeper, places }) => {
     const url = new URL(raw, location.href);
     const page = decodeURI(url.pathname).match(/\/html\/(.*)\.html$/)?.[1];
     if (!(page in places)) link.removeAttribute("href");
-    else if (url.hash) link.href = `#p${places[page]}-${url.hash.slice(1)}`;
-    else link.href = `#p${places[page]}`;
+    else {
+      const place = `p${places[page]}`;
+      const id = url.hash ? `${place}-${url.hash.slice(1)}` : place;
+      link.setAttribute("href", `${epub ? `${place}.xhtml` : ""}#${id}`);
+    }
   }
   const levels = ["h4", "h3", "h2", "h1"];
   for (const level of levels) {
@@ -151,5 +156,23 @@ async ({ number, title, deeper, places }) => {
       heading.replaceWith(made(to, `nn-${level}`, words));
     }
   }
-  return article.innerHTML;
+  if (!epub) return article.innerHTML;
+  // What KaTeX writes and MathML does not allow: the invisible sign of a function's
+  // application inside its index, the width of a cell, a row inside a letter.
+  for (const sign of all("mo")) {
+    const inside = /^(msub|msup|munder|msubsup)$/.test(sign.parentElement.localName);
+    if (inside && sign.textContent === "\u2061") sign.remove();
+  }
+  for (const cell of all("mtd[width]")) cell.removeAttribute("width");
+  for (const row of all(":is(mi, mo, mn, mtext) > mrow")) {
+    row.parentElement.replaceWith(row);
+  }
+  // Readers of EPUB know no variables of CSS: their values in the light.
+  const styles = getComputedStyle(document.documentElement);
+  const section = article.querySelector("section");
+  return new XMLSerializer()
+    .serializeToString(section)
+    .replace(/var\((--[\w-]+)[^()]*(\([^()]*\))?\)/g, (whole, name) =>
+      styles.getPropertyValue(name).trim(),
+    );
 };

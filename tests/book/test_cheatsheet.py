@@ -15,9 +15,9 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from built_book import on_disk
 from lesson_source import ROOT, close, drawn
 from scipy.stats import norm
-from test_pages import browser, on_disk  # noqa: F401 (browser is a fixture)
 from torch import nn
 from torch.autograd import gradcheck
 from torch.nn.utils import clip_grad_norm_
@@ -814,7 +814,7 @@ CUT = """() => [...document.querySelectorAll('#cheat-sheet :is(li, pre)')]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"""
 
 
-def test_it_prints_on_two_sheets(browser):  # noqa: F811
+def test_it_prints_on_two_sheets(browser):
     """Two pages of A4, no type below 7.5 points but indices and exponents, no line of
     code that wraps, nothing cut at the right."""
     tab = browser.new_page(color_scheme="dark")

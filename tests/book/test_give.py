@@ -1,17 +1,18 @@
-"""What lets others use the book: the zip file, the PDF, the licences, how it is cited."""
+"""What lets others use the book: zip file, PDF, EPUB, licences, how it is cited."""
 
 import json
 import re
 import tomllib
 import zipfile
 from fnmatch import fnmatch
+from xml.etree import ElementTree
 
 import pytest
 import yaml
+from built_book import HTML, PAGES
 from lesson_source import ROOT
-from test_pages import HTML, PAGES, browser, listen  # noqa: F401 (browser is a fixture)
 
-from tools import licences, pdf, stick
+from tools import epub, licences, pdf, stick
 
 STATIC = HTML / "_static"
 BUILT = pytest.mark.skipif(not STATIC.is_dir(), reason="no built book: run make book")
@@ -93,7 +94,7 @@ def test_citation_is_valid_and_the_version_is_one():
 
 
 @BUILT
-def test_the_zip_file_opens_without_a_network(tmp_path, browser):  # noqa: F811
+def test_the_zip_file_opens_without_a_network(tmp_path, browser):
     """A part of the book, packed twice: the same bytes; unpacked, its start page leads to
     the welcome page, in silence."""
     part = tmp_path / "html"
@@ -112,25 +113,27 @@ def test_the_zip_file_opens_without_a_network(tmp_path, browser):  # noqa: F811
     opens(browser, tmp_path)
 
 
-def opens(browser, folder):  # noqa: F811
+def opens(browser, folder):
     """Unpack a.zip and open its start page with the network off."""
     with zipfile.ZipFile(folder / "a.zip") as archive:
         archive.extractall(folder)
     start = folder / stick.FOLDER / "START-HERE.html"
     context = browser.new_context(offline=True)
-    tab, complaints = context.new_page(), []
-    listen(tab, "", complaints)
+    tab, complaints, asked = context.new_page(), [], []
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: complaints.append(request.url))
+    tab.on("request", lambda request: asked.append(request.url.partition(":")[0]))
     tab.goto(start.as_uri())
     tab.wait_for_url("**/html/book/index.html")
     tab.wait_for_load_state("load")
     assert tab.locator("h1:visible").inner_text().startswith("Neural Networks That Run")
     context.close()
-    assert not complaints
+    assert not complaints and set(asked) <= {"file", "data", "blob"}
 
 
 @BUILT
 @pytest.mark.sweep
-def test_the_whole_zip_file(tmp_path, browser):  # noqa: F811
+def test_the_whole_zip_file(tmp_path, browser):
     """Every link of every page leads to a file in it."""
     stick.pack(HTML, tmp_path / "a.zip")
     opens(browser, tmp_path)
@@ -181,7 +184,7 @@ def is_whole(printed: bytes, chapters: list[dict]) -> None:
 
 
 @BUILT
-def test_pages_in_print(browser):  # noqa: F811
+def test_pages_in_print(browser):
     """Two pages of the book, with cover and contents, bookmarks and links."""
     files = ("book/checklist", "book/about")
     chapters = [c for c in pdf.contents() if c["file"] in files]
@@ -193,10 +196,71 @@ def test_pages_in_print(browser):  # noqa: F811
 
 @BUILT
 @pytest.mark.sweep
-def test_the_whole_book_in_print(browser):  # noqa: F811
+def test_the_whole_book_in_print(browser):
     """All pages in the order of the contents, with widgets, answers and solutions."""
     chapters = pdf.contents()
     assert [c["file"] for c in chapters] == PAGES
     printed = pdf.print_book(browser, chapters)
     is_whole(printed, chapters)
     assert outline(printed).count("Answers and solutions") >= 24
+
+
+# ---- The EPUB ----
+
+
+def is_an_epub(file, chapters: list[dict]) -> None:
+    """Its type comes first; every file is XML that can be read and stands in the list;
+    every link has its place; formulas are MathML, once, with the right number of
+    children; no script."""
+    with zipfile.ZipFile(file) as archive:
+        first = archive.infolist()[0]
+        assert first.filename == "mimetype" and first.compress_type == zipfile.ZIP_STORED
+        files = {name: archive.read(name).decode() for name in archive.namelist()}
+    listed = set(re.findall(r'href="([^"]+)"', files["book/content.opf"]))
+    assert {f"book/{n}" for n in listed} | {"book/content.opf"} == {
+        name for name in files if name.startswith("book/")
+    }
+    pages = {n[5:]: text for n, text in files.items() if n.endswith(".xhtml")}
+    assert len(pages) == len(chapters) + 1
+    ids = {}
+    for name, text in pages.items():
+        tree = ElementTree.fromstring(text)
+        ids[name] = {element.get("id") for element in tree.iter()}
+        check_markup(tree)
+    for name, text in pages.items():
+        for page, _, place in re.findall(r'href="(p\d+\.xhtml)?(#)?([^":]*)"', text):
+            if page or place[-4:] != ".css":
+                assert not place or place in ids.get(page or name, ()), (name, place)
+
+
+def check_markup(tree) -> None:
+    """What a reader of EPUBs would refuse, of what the book's pages have."""
+    two, three = ("msub", "msup", "munder", "mover", "mfrac"), ("msubsup", "munderover")
+    for element in tree.iter():
+        tag = element.tag.rpartition("}")[2]
+        assert tag not in ("script", "button", "input")
+        assert element.get("class") != "katex-html"
+        if tag in two + three:
+            assert len(element) == (2 if tag in two else 3), tag
+        assert tag != "mtd" or not element.get("width")
+
+
+@BUILT
+def test_pages_as_epub(browser, tmp_path):
+    """Two pages, one of them with formulas, figures, widgets and code."""
+    files = ("lessons/03_softmax", "book/about")
+    chapters = [c for c in pdf.contents() if c["file"] in files]
+    epub.write(browser, chapters, tmp_path / "a.epub")
+    is_an_epub(tmp_path / "a.epub", chapters)
+    text = zipfile.ZipFile(tmp_path / "a.epub").read("book/p0.xhtml").decode()
+    assert text.count("<math") > 20 and text.count("nn-stepped") > 0
+    assert "Answers and solutions" in text and "var(--" not in text
+
+
+@BUILT
+@pytest.mark.sweep
+def test_the_whole_book_as_epub(browser, tmp_path):
+    """All pages."""
+    chapters = pdf.contents()
+    epub.write(browser, chapters, tmp_path / "a.epub")
+    is_an_epub(tmp_path / "a.epub", chapters)
