@@ -5,7 +5,7 @@ BIN := .venv/bin
 COMPILE = uv pip compile --quiet $(UPGRADE) --config-file requirements/uv.toml
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book test sweep serve lessons lint bench publish-as pins clean
+.PHONY: book zip pdf epub test sweep serve lessons lint bench publish-as pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -13,6 +13,15 @@ help: ## this list
 
 book: .venv/book-installed ## build the HTML book into _build/html, warnings as errors
 	@$(BIN)/python -m tools.book
+
+zip: book ## the whole book in one file, for a USB stick
+	@$(BIN)/python -m tools.stick
+
+pdf: .venv/installed book ## the whole book in one PDF, printed by Chromium (some minutes)
+	@$(BIN)/python -m tools.pdf
+
+epub: .venv/installed book ## the whole book as an EPUB, formulas in MathML
+	@$(BIN)/python -m tools.epub
 
 test: .venv/installed ## re-run every lesson, compare every output, run all tests
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \

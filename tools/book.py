@@ -14,9 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools import licences
+
 ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
-SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py")
+SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py", "licences.py")
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),
     ("Source Serif 4", "italic", "source-serif-4"),
@@ -59,6 +61,7 @@ def digest() -> str:
 def vendor() -> None:
     """Bring the lock file's npm packages and lay out `_vendor/`, unless it is there."""
     made_from = (ROOT / "package-lock.json").read_text() + Path(__file__).read_text()
+    made_from += Path(licences.__file__).read_text(encoding="utf-8")
     stamp = VENDOR / ".made-from"
     if stamp.is_file() and stamp.read_text() == made_from:
         return
@@ -80,6 +83,7 @@ def vendor() -> None:
     for file in (NPM / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
         if file.name == "embed.js" or file.suffix == ".woff2":
             shutil.copy(file, VENDOR)
+    licences.lay_out(VENDOR / "licences")
     stamp.write_text(made_from)
 
 
