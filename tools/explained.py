@@ -16,7 +16,7 @@ from sphinx import addnodes
 from sphinx.util import logging
 
 from tools.course import name_of, number_of
-from tools.terms import GENERAL, TREATED_IN, Finder, may_be_explained, terms
+from tools.terms import BUILT_IN, GENERAL, Finder, may_be_explained, terms
 
 log = logging.getLogger(__name__)
 GLOSSARY = "book/glossary"
@@ -61,14 +61,19 @@ def running_text(doctree) -> list[nodes.Text]:
         elif isinstance(node, nodes.Text):
             if not any(open_tags):
                 found.append(node)
-        elif not (
-            isinstance(node, NOT_RUNNING_TEXT) or node.get("nb_element") or is_lead(node)
-        ):
+        elif not is_passed_over(node):
             for child in node.children:
                 walk(child)
 
     walk(doctree)
     return found
+
+
+def is_passed_over(node) -> bool:
+    """Whether nothing inside a node is explained: code, headings, links, references."""
+    if isinstance(node, NOT_RUNNING_TEXT) or node.get("nb_element") or is_lead(node):
+        return True
+    return isinstance(node, nodes.section) and "references" in node["ids"]
 
 
 def is_lead(node) -> bool:
@@ -228,7 +233,7 @@ def back_links(app, term: str, uses: dict[str, list[Use]]) -> nodes.paragraph:
     built = built_in(term, using, sorted(uses))
     if built is None:
         log.warning(
-            "glossary: no lesson uses %r. Write it there, or name a lesson in TREATED_IN "
+            "glossary: no lesson uses %r. Write it there, or name a lesson in BUILT_IN "
             "(tools/terms.py), or remove the entry",
             term,
         )
@@ -246,7 +251,7 @@ def back_links(app, term: str, uses: dict[str, list[Use]]) -> nodes.paragraph:
 
 def built_in(term: str, using: dict[str, Use], pages: list[str]) -> str | None:
     """The page of the lesson that builds a term: where it is in bold, else the first."""
-    name = TREATED_IN.get(term)
+    name = BUILT_IN.get(term)
     if name:
         return next((page for page in pages if name_of(page) == name), None)
     defining = [page for page, use in using.items() if use.defined]

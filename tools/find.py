@@ -5,6 +5,7 @@ Sphinx's index knows the stems of words. Readers also look for `cross_entropy`,
 `_static/found.js`, which the search page alone loads, and whose results it shows first.
 """
 
+import builtins
 import io
 import json
 import keyword
@@ -20,24 +21,13 @@ from tools.terms import forms, terms
 
 NOTATION = "book/notation"
 INDEX = "found.js"
-GREEK = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε",
+SIGNS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "Delta": "Δ", "epsilon": "ε",
     "varepsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ",
-    "rho": "ρ", "sigma": "σ", "tau": "τ", "omega": "ω", "partial": "∂", "ell": "ℓ",
+    "rho": "ρ", "sigma": "σ", "tau": "τ", "omega": "ω", "partial": "∂", "nabla": "∇",
+    "ell": "ℓ", "odot": "⊙", "lVert": "‖", "rVert": "‖", "cdot": "·", "ldots": "…",
 }  # fmt: skip
-# Names that every cell has, so that finding them says nothing.
-EVERYWHERE = {
-    "print",
-    "range",
-    "len",
-    "zip",
-    "float",
-    "int",
-    "str",
-    "list",
-    "dict",
-    "self",
-}
+OVER = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304", "dot": "\u0307"}
 
 
 def note_names(app, doctree):
@@ -62,16 +52,21 @@ def forget(app, env, docname):
 def names_in_code(doctree) -> dict[str, list]:
     """Each name in a page's code: [id of the section where it is, whether made there].
 
-    The section is that of its definition, else that of its first use.
+    The section is that of its definition, else that of its first use. Code that only
+    draws is folded, and left out.
     """
     found, modules = {}, set()
-    for block in doctree.findall(nodes.literal_block):
-        if block.parent.get("nb_element") != "cell_code_source":
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") != "cell_code":
             continue
-        section = section_of(block)
-        for name, is_made in names(block.astext(), modules):
-            if name not in found or (is_made and not found[name][1]):
-                found[name] = [section, is_made]
+        tags = cell["cell_metadata"].get("tags", [])
+        section = section_of(cell)
+        for block in cell.children[0].findall(nodes.literal_block):
+            for name, is_made in names(block.astext(), modules):
+                if "hide-input" in tags and "solution" not in tags:
+                    continue
+                if name not in found or (is_made and not found[name][1]):
+                    found[name] = [section, is_made]
     return found
 
 
@@ -101,7 +96,7 @@ def names(code: str, modules: set[str]) -> list[tuple[str, bool]]:
         if rest and first not in modules:
             name = rest.rpartition(".")[2]
         wanted = rest or called or before in ("def", "class", "import")
-        if wanted and len(name) > 2 and name not in EVERYWHERE:
+        if wanted and len(name) > 2 and not hasattr(builtins, name):
             found.append((name, before in ("def", "class")))
     return found
 
@@ -120,24 +115,30 @@ def symbols(doctree) -> list[list]:
     """Of each row of the notation's tables: [as shown, [ways to ask], meaning, section]."""
     found = []
     for row in doctree.findall(nodes.row):
-        cells = row.children
-        if isinstance(row.parent, nodes.thead) or len(cells) < 3:
+        if isinstance(row.parent, nodes.thead):
             continue
-        shown = ", ".join(letters(m.astext()) for m in cells[0].findall(nodes.math))
-        codes = [code.astext() for code in cells[1].findall(nodes.literal)]
-        asked = [word for word in re.split(r"[,;] ", shown) if word] + codes
-        for math in cells[0].findall(nodes.math):
-            asked += re.findall(r"\\([a-z]+)", math.astext())  # delta, for δ
-        meaning = letters(cells[2].astext())
-        found.append([shown or ", ".join(codes), asked, meaning, section_of(row)])
+        *marks, meaning = row.children[:3]
+        maths = [math.astext() for math in marks[0].findall(nodes.math)]
+        codes = [c.astext() for cell in row.children for c in cell.findall(nodes.literal)]
+        shown = ", ".join(map(letters, maths)) or ", ".join(codes)
+        asked = re.split(r"[,;] ", shown) + codes
+        asked += re.findall(r"\\([a-z]{2,})", " ".join(maths))  # delta, for δ
+        asked = list(dict.fromkeys(word for word in asked if word))
+        found.append([shown, asked, letters(meaning.astext()), section_of(row)])
     return found
 
 
 def letters(tex: str) -> str:
-    """Simple TeX as letters: `\\delta^{(l)}` is δ(l)."""
-    tex = re.sub(r"\\([a-zA-Z]+) ?", lambda m: GREEK.get(m[1], f"\\{m[1]} "), tex)
-    tex = re.sub(r"\\(?:hat|tilde|dot|text|mathrm|top|big|cdot|arg|max) ?", "", tex)
-    return re.sub(r"[\\^_{}$]|\s(?=\s)", "", tex).strip()
+    """Simple TeX as letters: `\\delta^{(l)}` is δ(l), and `\\hat y` is ŷ."""
+    tex = re.sub(r"\\(hat|tilde|bar|dot) ?\{?(\w|\\\w+)\}?", over, tex)
+    tex = re.sub(r"\\(?:text|mathrm|mathbb|operatorname|top|,|;)", "", tex)
+    tex = re.sub(r"\\([a-zA-Z]+)", lambda match: SIGNS.get(match[1], match[1]), tex)
+    return " ".join(re.sub(r"[\\^{}$]", "", tex).split())
+
+
+def over(match: re.Match) -> str:
+    """A letter with its mark above it."""
+    return letters(match[2]) + OVER[match[1]]
 
 
 # ---- the index ----
@@ -158,13 +159,20 @@ def write_index(app, error):
     ]  # fmt: skip
     pages = sorted(env.nn_names)
     code = {}
+    sections = [
+        list(dict.fromkeys(s for s, _ in env.nn_names[p].values())) for p in pages
+    ]
     for i, page in enumerate(pages):
         for name, (section, is_made) in env.nn_names[page].items():
-            code.setdefault(name, []).append([i, section, int(is_made)])
+            place = [i, sections[i].index(section)] + [1] * is_made
+            code.setdefault(name, []).append(place)
     index = {
         "terms": glossary,
         "symbols": [[*s[:3], f"{address(NOTATION)}#{s[3]}"] for s in env.nn_symbols],
-        "pages": [[number_of(page), address(page)] for page in pages],
+        "pages": [
+            [number_of(page), address(page), here]
+            for page, here in zip(pages, sections, strict=True)
+        ],
         "code": code,
     }
     text = json.dumps(index, ensure_ascii=False, separators=(",", ":"))

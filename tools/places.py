@@ -66,7 +66,7 @@ def place(lesson: Lesson, count: int) -> str:
 def asked(lesson: Lesson) -> str:
     """A lesson's title and its question, for a link to it."""
     return (
-        f"{lesson.number} · {html.escape(lesson.title)} "
+        f"{lesson.number}\N{NO-BREAK SPACE}· {html.escape(lesson.title)} "
         f'<span class="nn-asked">{html.escape(lesson.question)}</span>'
     )
 

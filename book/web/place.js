@@ -118,7 +118,7 @@
     if (!gone) return;
     const minutes = minutesLeft();
     place.children[1].textContent = now >= 0 ? nameOf(headings[now]) : "";
-    place.children[2].textContent = minutes > 0 ? `about ${minutes} min left` : "";
+    place.children[2].textContent = minutes > 0 ? `${minutes} min left` : "";
   }
 
   function update() {

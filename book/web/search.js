@@ -6,7 +6,7 @@
   const MOST = 12; // results of a kind
   const { terms, symbols, code, pages } = window.nnFound;
 
-  const plain = (text) => text.toLowerCase().replace(/[\s-]+/g, " ").trim();
+  const plain = (text) => text.toLowerCase().replace(/[\s_-]+/g, " ").trim();
 
   // 0: the same; 1: begins so; 2: a word in it begins so; Infinity: not at all.
   function distance(asked, text) {
@@ -78,12 +78,13 @@
 
   function nameItem(name) {
     // Where it is made comes first.
-    const places = code[name].toSorted((a, b) => b[2] - a[2]);
+    const places = [...code[name]].sort((a, b) => (b[2] ?? 0) - (a[2] ?? 0));
     const head = make("code", name);
     const where = make("p", "");
     places.forEach(([page, section, made], i) => {
-      const [number, address] = pages[page];
-      where.append(i ? ", " : "In lesson ", link(`${address}#${section}`, number), made ? " (written there)" : "");
+      const [number, address, sections] = pages[page];
+      const there = link(`${address}#${sections[section]}`, number);
+      where.append(i ? ", " : "In lesson ", there, made ? " (written there)" : "");
     });
     return item("code", head, where);
   }
