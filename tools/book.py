@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
 SCRIPTS = (
     *("book.py", "citations.py", "cited.py", "course.py", "explained.py", "find.py"),
-    *("notebook_pages.py", "places.py", "ranges.py", "strict_katex.py", "terms.py"),
+    *("notebook_pages.py", "places.py", "ranges.py", "strict_katex.py", "takeaway.py"),
+    "terms.py",
 )
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),

@@ -32,10 +32,15 @@ def cites(doctree) -> list[str]:
     for reference in doctree.findall(nodes.reference):
         key = keys.get(reference.get("refuri"))
         if key and key not in found:
-            reference["ids"].append(f"cites-{nodes.make_id(key)}")
+            reference["ids"].append(anchor(key))
             found.append(key)
     words = " ".join(p.astext() for p in doctree.findall(nodes.paragraph))
     return found + sorted(set(TUTORIAL.findall(words)))
+
+
+def anchor(key: str) -> str:
+    """The id of a lesson's first link to a work."""
+    return nodes.make_id(f"cites {key}")
 
 
 def forget(app, env, docname):
@@ -54,7 +59,7 @@ def complete_references(app, doctree, docname):
         if key:
             pages = [page for page in sorted(cited) if key in cited[page]]
             paragraphs = [c for c in citation.children if isinstance(c, nodes.paragraph)]
-            paragraphs[-1] += back_links(app, pages, f"#cites-{nodes.make_id(key)}")
+            paragraphs[-1] += back_links(app, pages, f"#{anchor(key)}")
     for item in doctree.findall(nodes.list_item):
         match = TUTORIAL.match(item.astext())
         if match:

@@ -118,7 +118,7 @@ def link(term: str, words: str) -> addnodes.pending_xref:
 
 def anchor(term: str) -> str:
     """The id of a term's first use on a lesson's page."""
-    return f"use-{nodes.make_id(term)}"
+    return nodes.make_id(f"use {term}")
 
 
 def mark_lesson(app, doctree):
@@ -236,6 +236,7 @@ def back_links(app, term: str, uses: dict[str, list[Use]]) -> nodes.paragraph:
             "glossary: no lesson uses %r. Write it there, or name a lesson in BUILT_IN "
             "(tools/terms.py), or remove the entry",
             term,
+            once=True,
         )
         return paragraph
     others = [page for page in using if page != built]

@@ -39,6 +39,7 @@ OTHER_FORMS = {
     "shuffling": ["shuffle", "shuffled", "shuffles"],
     "unbiased variance": ["unbiased"],
     "underfitting": ["underfit", "underfits"],
+    "vanishing gradient": ["vanishing", "vanish"],
     "vectorisation": ["vectorised"],
 }
 # Words of every day, and of other trades, that are terms in these lessons only.
@@ -90,10 +91,12 @@ BUILT_IN = {
     "label smoothing": "regularization",
     "leaky ReLU": "training_well",
     "learning rate": "gradient_descent",
+    "linear scaling rule": "many_machines",
     "momentum": "optimizers",
     "multiply-add": "fast_cnn",
     "neuron": "backpropagation",
     "numerical stability": "softmax",
+    "one-cycle schedule": "optimizers",
     "optimiser": "optimizers",
     "paired difference": "regularization",
     "parameter": "optimizers",
@@ -102,8 +105,11 @@ BUILT_IN = {
     "recipe": "training_well",
     "reverse mode": "chain_rule",
     "SGD": "gradient_descent",
+    "silent bug": "bugs_that_train_anyway",
     "training loop": "multilayer_perceptrons",
+    "vanishing gradient": "gradients_to_trust",
     "weight sharing": "convolution",
+    "Xavier initialisation": "gradients_to_trust",
     "zero_grad": "gradients_to_trust",
 }
 # Terms of the whole course, which no single lesson is about.

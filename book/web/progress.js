@@ -260,7 +260,7 @@
   }
 
   function addTools(area) {
-    const said = make("p", "nn-said");
+    const said = make("p", "nn-tools-said");
     said.setAttribute("role", "status");
     const file = document.createElement("input");
     file.type = "file";
