@@ -252,11 +252,9 @@ def back_links(app, term: str, uses: dict[str, list[Use]]) -> nodes.paragraph:
 
 def built_in(term: str, using: dict[str, Use], pages: list[str]) -> str | None:
     """The page of the lesson that builds a term: where it is in bold, else the first."""
-    name = BUILT_IN.get(term)
-    if name:
-        return next((page for page in pages if name_of(page) == name), None)
+    named = [page for page in pages if name_of(page) == BUILT_IN.get(term)]
     defining = [page for page, use in using.items() if use.defined]
-    return next(iter([*defining, *using]), None)
+    return next(iter([*named, *defining, *using]), None)
 
 
 def lesson_link(app, page: str, term: str, has_anchor: bool) -> nodes.reference:

@@ -1,5 +1,6 @@
 """The glossary's terms: found in running text, explained at first use, linked both ways."""
 
+import functools
 import re
 
 import pytest
@@ -18,6 +19,7 @@ LESSON = next(page for page in LESSONS if page.endswith("_softmax"))
 PER_LESSON = 5
 
 
+@functools.cache
 def page(name: str) -> str:
     """The HTML of a built page; the test is skipped where the book is not built."""
     file = HTML / f"{name}.html"

@@ -1,6 +1,7 @@
 """Where a reader is, and where the ways lead: the line above the title, the bar, the
 contents on the right, previous and next, citations, and the notebook to take along."""
 
+import functools
 import re
 
 import pytest
@@ -14,6 +15,7 @@ LESSON = next(page for page in LESSONS if page.endswith("_softmax"))
 CURRENT = "#nn-page-toc a[aria-current=true]"
 
 
+@functools.cache
 def page(name: str) -> str:
     """The HTML of a built page; the test is skipped where the book is not built."""
     file = HTML / f"{name}.html"
