@@ -45,7 +45,7 @@ def page(name: str) -> str:
         ("Amdahl’s law, and Amdahl's law", ["Amdahl's law", "Amdahl's law"]),
         ("a multiply-add, many multiply-adds", ["multiply-add", "multiply-adds"]),
         ("networks\nof linear\nlayers", ["linear layer"]),
-        ("overlayered, relabelled", []),
+        ("overlayered, relabelled, a sub-batch", []),
     ],
 )
 def test_words_and_their_forms(text, found):
