@@ -15,10 +15,10 @@ import sys
 from pathlib import Path
 
 from tools import licences
+from tools.course import lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
-SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py", "licences.py")
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),
     ("Source Serif 4", "italic", "source-serif-4"),
@@ -36,7 +36,10 @@ def main() -> int:
     vendor()
     command = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "-q"]
     if not stamp.is_file() or stamp.read_text() != now:
-        command.append("--all")  # what every page depends on has changed: write them all
+        # What every page depends on has changed. Write all of them, into an empty folder:
+        # a page that is no longer in the contents is gone.
+        shutil.rmtree(BUILD / "html", ignore_errors=True)
+        command.append("--all")
     if run(command):
         # Without what it remembers, the next build warns again.
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
@@ -50,12 +53,29 @@ def main() -> int:
 
 
 def digest() -> str:
-    """One hash over the files that every page depends on."""
+    """One hash over what every page depends on.
+
+    That is how pages look, and what they show of one another: titles and questions in the
+    contents and beside "next", words of the glossary, works cited.
+    """
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "package-lock.json"]
-    files += [Path(__file__).with_name(name) for name in SCRIPTS]
+    files += [ROOT / "book" / "glossary.md", ROOT / "book" / "references.bib"]
+    files += sorted(ROOT.glob("tools/*.py"))
     files += sorted(ROOT.glob("book/web/*"))
     files += sorted(ROOT.glob("book/templates/**/*.html"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    parts = [file.read_bytes() for file in files]
+    parts += [title(page).encode() for page in sorted(ROOT.glob("book/*.*"))]
+    parts += [str(lesson).encode() for lesson in lessons(ROOT)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def title(page: Path) -> str:
+    """The first heading of a page that is Markdown or a notebook; "" without one."""
+    if page.suffix not in (".md", ".ipynb"):
+        return ""
+    text = page.read_text(encoding="utf-8")
+    match = re.search(r'(?m)^(?:    ")?# (.*?)(?:\\n)?"?,?$', text)
+    return match[1] if match else ""
 
 
 def vendor() -> None:

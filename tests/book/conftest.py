@@ -14,6 +14,7 @@ import pytest
 from built_book import DESK, HTML, PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WIDGETS = "embed.js"  # the widget manager takes most of a page's time
 # The theme logs each change of colours, the widget manager a note of its schema checker.
 KNOWN_MESSAGES = ("[PST]", "[SBT]", "strict mode: ")
 
@@ -60,9 +61,12 @@ def visit(browser):
     """Open a page; a word in the console, a failed or foreign request fails the test."""
     contexts, complaints = [], []
 
-    def opened(url, viewport=DESK, theme="light", without=None):
+    def opened(url, viewport=DESK, theme="light", without=None, first=None, touch=False):
         context = browser.new_context(
-            viewport=viewport, color_scheme=theme, reduced_motion="reduce"
+            viewport=viewport,
+            color_scheme=theme,
+            reduced_motion="reduce",
+            has_touch=touch,
         )
         context.set_default_timeout(60_000)  # a busy machine is no fault of a page
         contexts.append(context)
@@ -70,8 +74,11 @@ def visit(browser):
         listen(tab, url.split("/")[2], complaints)
         if without:  # a script that never comes
             tab.route(f"**/{without}*", lambda route: route.fulfill(body=""))
+        if first:  # a script that runs before those of the page
+            tab.add_init_script(first)
         tab.goto(url, wait_until="load")
-        wait_for_widgets(tab)
+        if without != WIDGETS:
+            wait_for_widgets(tab)
         return tab
 
     yield opened
