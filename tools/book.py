@@ -16,7 +16,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
-SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py")
+SCRIPTS = (
+    "book.py",
+    "strict_katex.py",
+    "notebook_pages.py",
+    "page_blocks.py",
+    "ranges.py",
+)
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),
     ("Source Serif 4", "italic", "source-serif-4"),
