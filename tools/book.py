@@ -21,7 +21,9 @@ SCRIPTS = (
     "strict_katex.py",
     "notebook_pages.py",
     "page_blocks.py",
+    "png.py",
     "ranges.py",
+    "welcome.py",
 )
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),

@@ -2,8 +2,8 @@
 
 Trains the lesson's fast network (the recipe mnist-99, seed 0, one pass over the training
 split) and looks at the first test image after 0, 10, 20 and more steps: the network's ten
-probabilities, what its layers give, and how many test images it gets right. Writes them to `book/hero.json`; the book draws
-them (`tools.welcome`). The real data only.
+probabilities, what its layers give, and how many test images it gets right. Writes them
+to `book/hero.json`; the book draws them (`tools.welcome`). The real data only.
 """
 
 import base64

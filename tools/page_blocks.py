@@ -22,7 +22,7 @@ NUMBER = re.compile(
     r"[^\w(]*\d[\d.,\s]*(e[+−-]?\d+)?(\s*[^\w\s(]\s*[\d.,]+)*\s*[^\W\d]{0,3}\W*"
 )
 NOTHING = re.compile(r"\W*")  # no value: empty, or a dash
-PHONE = 40  # letters in a row that a phone shows side by side
+PHONE, PROSE = 44, 14  # letters: of a phone's line, of a column of sentences at least
 
 
 def arrange(app, doctree):
@@ -206,9 +206,17 @@ def arrange_table(table) -> None:
         if are_numbers(cell.astext() for cell in cells):
             for cell in [*cells, heads.children[-1].children[column]]:
                 cell["classes"].append("nn-number")
-    widest = [max(len(row[k].astext()) for row in rows) for k in range(len(labels))]
-    if len(labels) > 2 and sum(min(width, 24) + 2 for width in widest) > PHONE:
+    columns = zip(heads.children[-1].children, *rows, strict=True)
+    if len(labels) > 2 and sum(max(map(least, cells)) + 2 for cells in columns) > PHONE:
         table["classes"].append("nn-cards")
+
+
+def least(cell) -> int:
+    """The letters that a cell of a table is wide at least: its longest word, code in one
+    piece, and prose not in a column of single words."""
+    code = [node.astext() for node in cell.findall(nodes.literal)]
+    longest = max(map(len, [*cell.astext().split(), *code]), default=0)
+    return max(longest, min(len(cell.astext()), PROSE))
 
 
 def are_numbers(texts) -> bool:
