@@ -8,6 +8,7 @@ to `book/hero.json`; the book draws them (`tools.welcome`). The real data only.
 
 import base64
 import copy
+import functools
 import json
 import sys
 from pathlib import Path
@@ -21,6 +22,12 @@ from lessons_src.train import evaluate, fit
 FILE = Path(__file__).resolve().parents[1] / "book" / "hero.json"
 RECIPE, SEED = OWN["mnist-99"], 0
 STEPS = (0, 10, 20, 30, 50, 100)  # and the last
+
+
+@functools.cache
+def mnist() -> tuple:
+    """The training and the test split, normalised as the recipe has it."""
+    return splits(RECIPE)
 
 
 class Enough(Exception):
@@ -46,7 +53,7 @@ class Watch:
 
 def trained(stop: int | None = None) -> dict:
     """The network after each number of steps, up to `stop` of them: steps -> module."""
-    train, _ = splits(RECIPE)
+    train, _ = mnist()
     model, optimizer, scheduler, generator = RECIPE.start(len(train), SEED)
     watch = Watch(scheduler, model, stop)
     try:
@@ -110,7 +117,7 @@ def main() -> int:
             "The picture is made from the real MNIST only. See above for what is missing."
         )
         return 1
-    _, test = splits(RECIPE)
+    _, test = mnist()
     found = {
         "command": "python -m tools.hero",
         "recipe": RECIPE.name,

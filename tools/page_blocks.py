@@ -19,7 +19,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 # A cell of a table that is one number, with its sign, unit and spread.
 NUMBER = re.compile(
-    r"[^\w(]*\d[\d.,\s]*(e[+−-]?\d+)?(\s*[^\w\s(]\s*[\d.,]+)*\s*[^\W\d]{0,3}\W*"
+    r"[^\w(]*\d[\d.,\s]*(e[+−-]?\d+)?(\s*[±×/]\s*[\d.,]+)*\s*[^\W\d]{0,3}\W*"
 )
 NOTHING = re.compile(r"\W*")  # no value: empty, or a dash
 PHONE, PROSE = 44, 14  # letters: of a phone's line, of a column of sentences at least

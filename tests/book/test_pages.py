@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 import pytest
-from built_book import DESK, LESSONS, PAGES, PHONE, ROOT, on_disk
+from built_book import DESK, HTML, LESSONS, PAGES, PHONE, ROOT, on_disk
 
 REASONS = """box => {
     const all = '[aria-live=polite] :is(.nn-right, .nn-wrong)';
@@ -331,16 +331,18 @@ def test_headings_menu_on_a_phone(visit):
     assert tab.url.endswith(target)
 
 
-def test_welcome_lists_the_lessons_that_there_are():
-    """The table on the welcome page names the lessons of the book and their minutes."""
+def test_welcome_lists_the_lessons_that_there_are(browser):
+    """The built welcome page names the lessons of the book, in their order, with their
+    minutes and a picture that is there."""
+    built = (HTML / f"{PAGES[0]}.html").read_text(encoding="utf-8")
     rows = re.findall(
-        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \| (\d+) \|",
-        (ROOT / "book/index.md").read_text(),
+        r'<li><a href="\.\./(lessons/\w+)\.html"><img src="\.\./([^"]+)".+?'
+        r"(\d+) min, exercises (\d+)<",
+        built,
     )
-    minutes = {}
+    minutes = []
     for lesson in LESSONS:
-        text = (ROOT / f"{lesson}.ipynb").read_text()
-        minutes[lesson] = re.search(MINUTES, text).groups()
-    assert {
-        lesson: (reading, exercises) for lesson, reading, exercises in rows
-    } == minutes
+        text = (ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8")
+        minutes.append((lesson, *re.search(MINUTES, text).groups()))
+    assert [(lesson, *both) for lesson, _, *both in rows] == minutes
+    assert [name for _, name, *_ in rows if not (HTML / name).is_file()] == []
