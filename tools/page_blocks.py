@@ -156,9 +156,15 @@ def answer_after(quiz):
         if is_code_cell(node):
             if node.children[0].astext().startswith("quiz("):
                 return None
-            if output_of(node) is not None:
+            if shows_something(output_of(node)):
                 return output_of(node)
     return None
+
+
+def shows_something(output) -> bool:
+    """Whether there is an output, and more in it than a promise."""
+    parts = output.children if output is not None else []
+    return any("nn-promise" not in part.astext() for part in parts)
 
 
 def lay_values_beside_steppers(doctree, notebook) -> None:

@@ -35,7 +35,7 @@ def steps_by_buttons_and_plays(tab, box) -> None:
     to the last frame and stops. Where it got to is said once, in words."""
     slider, count = box.get_by_role("slider"), box.locator(".nn-count")
     frames = int(float(slider.get_attribute("aria-valuemax"))) + 1
-    assert box.locator(".nn-ticks > span").count() == frames
+    assert box.locator(".nn-ticks > span").count() == frames, "a tick for each frame"
     slider.focus()
     tab.keyboard.press("End")
     assert count.inner_text() == f"{frames} of {frames}"
@@ -53,14 +53,16 @@ def steps_by_buttons_and_plays(tab, box) -> None:
     play.press("Enter")
     assert play.get_attribute("aria-label").endswith(": pause")
     box.locator(".nn-count", has_text=f"{frames} of {frames}").wait_for()
-    box.locator(".nn-said", has_text=f"{frames} of {frames}").wait_for(state="attached")
+    said = box.locator(".nn-said", has_text=f"{frames} of {frames}")
+    said.wait_for(state="attached", timeout=20_000)  # the play has stopped
     assert play.get_attribute("aria-label").endswith(": play")
 
 
 def is_an_unsolved_card(tab, card) -> None:
     """Title with chips, stub, state and solution in one box; no tick before the solution
     is opened, and then its promise with it."""
-    assert card.locator(".nn-chip").all_inner_texts() == ["easy", "5 minutes"]
+    chips = card.locator(".nn-chip").all_inner_texts()
+    assert chips == ["easy", "5 minutes"], "one card holds one exercise, title first"
     for seen in tab.locator(".nn-task").all_inner_texts():
         assert "not attempted yet" in seen
         assert "✓" not in seen, "an exercise looks solved before it is"
@@ -104,9 +106,10 @@ def test_each_exercise_has_its_card(browser, lesson):
     notebook = json.loads((ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8"))
     tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
     built = (HTML / f"{lesson}.html").read_text(encoding="utf-8")
-    assert built.count('<div class="nn-task ') == sum("exercise" in t for t in tags)
+    cards = built.count('<div class="nn-task ')
+    assert cards == sum("exercise" in t for t in tags), "an exercise without its card"
     around = re.split(r'<div class="nn-failing ', built)[0]
-    assert "tag_raises-exception" not in around
+    assert "tag_raises-exception" not in around, "a failing cell outside its block"
 
 
 def test_tables_align_numbers_and_are_cards_on_a_phone(visit):
@@ -118,7 +121,8 @@ def test_tables_align_numbers_and_are_cards_on_a_phone(visit):
     table = tab.locator("table.nn-cards").first
     for cell in table.locator("tbody tr").first.locator("td").all():
         label = cell.evaluate("e => getComputedStyle(e, '::before').content")
-        assert label == f'"{cell.get_attribute("data-label")}"' and len(label) > 2
+        named = f'"{cell.get_attribute("data-label")}"'
+        assert label == named and len(label) > 2, "a cell does not say its column"
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
