@@ -40,6 +40,7 @@ function mendStepper(box) {
   observer.observe(readout, words);
   observer.observe(handle, { attributeFilter: ["aria-valuetext"] });
   sayValue();
+  box.dispatchEvent(new Event("nn-stepper-drawn", { bubbles: true })); // stepper.js
 }
 
 // Radio buttons of ipywidgets are not a group: they have no common name, so no arrow
@@ -55,6 +56,7 @@ function mendQuiz(box) {
   group.setAttribute("aria-labelledby", id);
   for (const radio of group.querySelectorAll("input")) radio.name = id;
   box.lastElementChild.ariaLive = "polite"; // the reasons
+  box.dispatchEvent(new Event("nn-quiz-drawn", { bubbles: true })); // quiz.js
 }
 
 // What is wider than its box scrolls; then it can be reached by keyboard, in every

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 import pytest
-from built_book import DESK, LESSONS, PAGES, PHONE, ROOT, on_disk
+from built_book import DESK, HTML, LESSONS, PAGES, PHONE, ROOT, on_disk
 
 REASONS = """box => {
     const all = '[aria-live=polite] :is(.nn-right, .nn-wrong)';
@@ -73,6 +73,7 @@ def test_page(visit, page):
     fits_a_phone(tab)
     if page in LESSONS:
         tab.set_viewport_size(PHONE)
+        unveil(tab)
         figures_are_reached(tab)
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
@@ -140,6 +141,12 @@ def fits_a_desk(tab) -> None:
     assert tab.locator(f":is({SEARCH}):visible").count() == 1
     assert tab.locator("h1:visible").count() == 1
     assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
+
+
+def unveil(tab) -> None:
+    """Show the outputs that are veiled until their quiz is answered: from here on the page
+    is that of someone who has answered, or chose to see."""
+    tab.locator(".nn-veil").evaluate_all("veils => veils.forEach(e => e.click())")
 
 
 def is_seen_before_it_is_read(tab, most_code: float) -> None:
@@ -331,16 +338,18 @@ def test_headings_menu_on_a_phone(visit):
     assert tab.url.endswith(target)
 
 
-def test_welcome_lists_the_lessons_that_there_are():
-    """The table on the welcome page names the lessons of the book and their minutes."""
+def test_welcome_lists_the_lessons_that_there_are(browser):
+    """The built welcome page names the lessons of the book, in their order, with their
+    minutes and a picture that is there."""
+    built = (HTML / f"{PAGES[0]}.html").read_text(encoding="utf-8")
     rows = re.findall(
-        r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \| (\d+) \|",
-        (ROOT / "book/index.md").read_text(),
+        r'<li><a href="\.\./(lessons/\w+)\.html"><img src="\.\./([^"]+)".+?'
+        r"(\d+) min, exercises (\d+)<",
+        built,
     )
-    minutes = {}
+    minutes = []
     for lesson in LESSONS:
-        text = (ROOT / f"{lesson}.ipynb").read_text()
-        minutes[lesson] = re.search(MINUTES, text).groups()
-    assert {
-        lesson: (reading, exercises) for lesson, reading, exercises in rows
-    } == minutes
+        text = (ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8")
+        minutes.append((lesson, *re.search(MINUTES, text).groups()))
+    assert [(lesson, *both) for lesson, _, *both in rows] == minutes
+    assert [name for _, name, *_ in rows if not (HTML / name).is_file()] == []

@@ -1,0 +1,65 @@
+// Quizzes: a row turns right or wrong, its reason opens below it, and what would give the
+// answer away is veiled until then. Where no script runs, nothing is hidden.
+//
+// At each choice the box of the quiz (.nn-quiz) sends the event "nn-quiz-answered", which
+// bubbles. Its detail: index, the place of the choice among the rows, from 0; right,
+// whether it is the right one.
+
+document.addEventListener("DOMContentLoaded", () => {
+  const asking = [...document.querySelectorAll(".cell.nn-asks")];
+  // The build marks one answer for each of these quizzes: the next one on the page.
+  const answers = [...document.querySelectorAll(".nn-answer")];
+  asking.forEach((cell, number) => veil(cell, answers[number]));
+});
+
+// nn.js says when a quiz is drawn.
+document.addEventListener("nn-quiz-drawn", (event) => followChoices(event.target));
+
+function followChoices(box) {
+  const rows = [...box.querySelectorAll(".widget-radio-box > label")];
+  const reasons = box.lastElementChild;
+  rows.forEach((row, place) => {
+    row.style.order = 2 * place;
+  });
+  let told = null;
+  new MutationObserver(() => {
+    const reason = reasons.querySelector(".nn-right, .nn-wrong");
+    if (!reason || reason === told) return;
+    told = reason;
+    const index = rows.findIndex((row) => row.querySelector("input").checked);
+    if (index < 0) return;
+    const right = reason.classList.contains("nn-right");
+    rows.forEach((row) => row.classList.remove("nn-chosen"));
+    rows[index].classList.add("nn-chosen", right ? "nn-row-right" : "nn-row-wrong");
+    reasons.style.order = 2 * index + 1; // below its row
+    const detail = { index, right };
+    box.dispatchEvent(new CustomEvent("nn-quiz-answered", { bubbles: true, detail }));
+  }).observe(reasons, { childList: true, subtree: true });
+}
+
+// Hidden in a way that the browser's own search still finds, where it knows that way.
+function veil(cell, answer) {
+  if (!answer || holdsTarget(answer)) return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "nn-veil";
+  button.textContent = "The output is veiled. Answer the question above, or show it";
+  const unveil = () => {
+    answer.hidden = false;
+    button.remove();
+  };
+  answer.setAttribute("hidden", "until-found");
+  answer.before(button);
+  button.addEventListener("click", unveil);
+  cell.addEventListener("nn-quiz-answered", unveil);
+  answer.addEventListener("beforematch", unveil);
+  window.addEventListener("beforeprint", unveil);
+  window.addEventListener("hashchange", () => {
+    if (holdsTarget(answer)) unveil();
+  });
+}
+
+function holdsTarget(element) {
+  const id = decodeURIComponent(location.hash.slice(1));
+  return Boolean(id) && element.contains(document.getElementById(id));
+}
