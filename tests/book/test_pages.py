@@ -92,7 +92,8 @@ def test_page_over_http(visit, host, page):
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for theme in ("light", "dark"):
         tab.emulate_media(color_scheme=theme)
-        tab.wait_for_function(f"document.documentElement.dataset.theme == '{theme}'")
+        tab.wait_for_function(
+                f"() => document.documentElement.dataset.theme == '{theme}'")
 
 
 def is_well_formed(tab) -> None:
