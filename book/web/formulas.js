@@ -2,7 +2,7 @@
 
 function formulaAround(node) {
   const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
-  return element?.closest(".katex-display, .katex");
+  return element?.closest(".katex-display") ?? element?.closest(".katex");
 }
 
 // The build has moved a bracket before a formula, and the comma after it, into its boxes.

@@ -14,8 +14,8 @@ import pytest
 from built_book import DESK, HTML, PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-# The theme logs each change of colours, the widget manager a note of its schema checker.
-KNOWN_MESSAGES = ("[PST]", "[SBT]", "strict mode: ")
+# The theme logs each change of colours.
+KNOWN_MESSAGES = ("[PST]", "[SBT]")
 
 
 @pytest.fixture(scope="session")
