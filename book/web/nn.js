@@ -28,7 +28,9 @@ function mendStepper(box) {
   if (!handle || !readout || handle.ariaLabel) return;
   handle.ariaLabel = box.querySelector(".widget-label").textContent;
   readout.contentEditable = false;
+  // The slider says both itself.
   readout.ariaHidden = true;
+  box.querySelector(".widget-label").ariaHidden = true;
   const sayValue = () => {
     const value = readout.textContent;
     if (handle.getAttribute("aria-valuetext") !== value) {
@@ -40,7 +42,32 @@ function mendStepper(box) {
   observer.observe(readout, words);
   observer.observe(handle, { attributeFilter: ["aria-valuetext"] });
   sayValue();
+  sayFrames(box, readout);
   box.dispatchEvent(new Event("nn-stepper-drawn", { bubbles: true })); // stepper.js
+}
+
+// After the slider's value a screen reader says what the new frame shows. The words are
+// gone a little later: nobody meets them a second time below the frame.
+function sayFrames(box, readout) {
+  const said = document.createElement("p");
+  said.className = "visually-hidden";
+  said.ariaLive = "polite";
+  box.append(said);
+  let timer;
+  const sayFrame = () => {
+    const frame = [...box.querySelectorAll("svg[role=img]")].find(isShown);
+    said.textContent = frame?.ariaLabel ?? "";
+    timer = setTimeout(() => said.replaceChildren(), 1000);
+  };
+  const observer = new MutationObserver(() => {
+    clearTimeout(timer);
+    timer = setTimeout(sayFrame, 300); // where the slider comes to rest
+  });
+  observer.observe(readout, { childList: true, characterData: true, subtree: true });
+}
+
+function isShown(element) {
+  return element.checkVisibility();
 }
 
 // Radio buttons of ipywidgets are not a group: they have no common name, so no arrow
@@ -60,13 +87,17 @@ function mendQuiz(box) {
 }
 
 // What is wider than its box scrolls; then it can be reached by keyboard, in every
-// browser.
+// browser, and a formula, which has no role of its own, has a name there.
 const sizes = new ResizeObserver((entries) => {
   for (const { target } of entries) {
+    const isFormula = target.matches(".math");
     if (target.scrollWidth > target.clientWidth) {
       target.tabIndex = 0;
+      if (isFormula) target.role = "group";
+      if (isFormula) target.ariaLabel = "Formula";
     } else {
       target.removeAttribute("tabindex");
+      if (isFormula) target.role = target.ariaLabel = null;
     }
   }
 });
@@ -79,7 +110,7 @@ function observeOnce(box) {
 }
 
 function mendWidgets() {
-  each(".nn-figure, .nn-stepper > .widget-box", observeOnce);
+  each(".nn-figure, .nn-stepper > .widget-box, div.math", observeOnce);
   each(".nn-stepper", mendStepper);
   each(".nn-quiz", mendQuiz);
   each('.widget-label[title="null"]', (label) => {
@@ -91,6 +122,13 @@ function mendWidgets() {
 function markSentences(output) {
   const hasColumns = /\S {2}|^ /m.test(output.textContent.trim());
   output.classList.toggle("nn-sentences", !hasColumns);
+}
+
+// "Figure 3", then what is to be seen, then its caption: each is read once.
+function nameFigure(figure) {
+  const next = figure.nextElementSibling;
+  const number = next?.querySelector(".nn-caption")?.textContent.match(/^Figure \d+/);
+  if (number) figure.ariaLabel = number[0];
 }
 
 function closeOnChoice(dialog) {
@@ -107,5 +145,13 @@ document.addEventListener("DOMContentLoaded", () => {
   each(".cell_output .stream", markSentences);
   // A fold is called what it says, not "Toggle hidden content".
   each("details.hide > summary", (summary) => summary.removeAttribute("aria-label"));
+  each(".nn-figure", nameFigure);
   each("dialog", closeOnChoice);
+  // The pages' policy lets no attribute of an element run code.
+  each(".nn-close", (button) => {
+    button.addEventListener("click", () => button.closest("dialog").close());
+  });
+  each(".btn-download-pdf-button", (button) => {
+    button.addEventListener("click", () => print());
+  });
 });

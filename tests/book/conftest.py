@@ -15,8 +15,8 @@ from built_book import DESK, HTML, PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WIDGETS = "embed.js"  # the widget manager takes most of a page's time
-# The theme logs each change of colours, the widget manager a note of its schema checker.
-KNOWN_MESSAGES = ("[PST]", "[SBT]", "strict mode: ")
+# The theme logs each change of colours.
+KNOWN_MESSAGES = ("[PST]", "[SBT]")
 
 
 @pytest.fixture(scope="session")

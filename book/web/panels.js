@@ -1,0 +1,221 @@
+// Figures on a narrow screen. A figure of several panels has its columns one below the
+// other, as many beside each other as the screen holds with legible type; any other is as
+// narrow as its type allows, and what is beyond the screen is scrolled. Without this
+// script nn.css lets every figure scroll.
+//
+// The drawings are matplotlib's: an <svg> with one group, in which the first child is the
+// ground, and each other a part of the figure: the panel of an axes, a legend, a text.
+
+const LEGIBLE = 10; // px: the smallest type in stacked panels
+const LEGIBLE_ALONE = 9.5; // and in a figure that is one piece
+const MOST_COLUMNS = 4; // more than that is a grid of images, which stays a grid
+// pt: a column this narrow (a colour bar, an arrow) stays with the one before
+const NARROW = 40;
+const MARGIN = 2; // pt, around what is stacked
+const LARGEST = 5 / 3; // px for each pt: a quarter more than on a desk
+const GAP = 14; // pt, between the rows
+
+const originals = new WeakMap(); // svg -> its attributes, as they were
+
+function partsOf(svg) {
+  const drawing = [...svg.children].find((child) => child.tagName === "g");
+  return drawing ? [...drawing.children].slice(1) : [];
+}
+
+function smallestType(svg) {
+  const texts = [...svg.querySelectorAll("text")];
+  const sizes = texts.map((text) => parseFloat(text.style.fontSize));
+  return Math.min(...sizes.filter((size) => size > 0));
+}
+
+// The extent of an element in the drawing's own units.
+function measure(svg) {
+  const frame = svg.getBoundingClientRect();
+  const units = svg.viewBox.baseVal.width / frame.width;
+  return (element) => {
+    const box = element.getBoundingClientRect();
+    return {
+      left: (box.left - frame.left) * units, right: (box.right - frame.left) * units,
+      top: (box.top - frame.top) * units, bottom: (box.bottom - frame.top) * units,
+    };
+  };
+}
+
+function union(boxes) {
+  return {
+    left: Math.min(...boxes.map((box) => box.left)),
+    right: Math.max(...boxes.map((box) => box.right)),
+    top: Math.min(...boxes.map((box) => box.top)),
+    bottom: Math.max(...boxes.map((box) => box.bottom)),
+  };
+}
+
+// What is clipped shows nothing outside its panel, whose ground is measured.
+function isInSight(element) {
+  return !element.closest("[clip-path], defs");
+}
+
+function describe(part, boxOf) {
+  const shapes = [...part.querySelectorAll("path, text, image, use")].filter(isInSight);
+  const isThere = (box) => box.right > box.left || box.bottom > box.top;
+  const boxes = shapes.map(boxOf).filter(isThere);
+  if (boxes.length === 0) return null;
+  const ground = part.querySelector(":scope > g:first-child > path:only-child");
+  return { part, box: union(boxes), ground: ground && boxOf(ground) };
+}
+
+// Parts that lie above one another are one column; so is what no cut from top to bottom
+// can part.
+function intoColumns(parts) {
+  const columns = [];
+  const sorted = [...parts].sort((a, b) => a.box.left - b.box.left);
+  for (const part of sorted) {
+    const last = columns.at(-1);
+    const overlaps = last && part.box.left < last.box.right - MARGIN;
+    const isNarrow = last && part.box.right - last.box.right < NARROW;
+    if (overlaps || isNarrow) {
+      last.parts.push(part);
+      last.box = union([last.box, part.box]);
+    } else {
+      columns.push({ parts: [part], box: part.box });
+    }
+  }
+  return columns;
+}
+
+function widthOf(row) {
+  return row.at(-1).box.right - row[0].box.left;
+}
+
+// As few rows as the width allows; even ones if they fit: of four columns two and two.
+function intoRows(columns, width) {
+  const rows = [[columns[0]]];
+  for (const column of columns.slice(1)) {
+    if (widthOf([...rows.at(-1), column]) <= width) rows.at(-1).push(column);
+    else rows.push([column]);
+  }
+  const each = Math.ceil(columns.length / rows.length);
+  const even = rows.map((_, k) => columns.slice(k * each, (k + 1) * each));
+  const fits = even.every((row) => row.length > 0 && widthOf(row) <= width);
+  return fits ? even : rows;
+}
+
+// Heights at which a panel has ticks or lines of its grid, and the words left of it.
+function ticksOf({ part, box, ground }, boxOf) {
+  const uses = [...part.querySelectorAll("use")].filter(isInSight).map(boxOf);
+  const flat = uses.filter((b) => b.bottom - b.top < 1); // those of the other axis stand
+  const atLeft = flat.filter((b) => Math.abs((b.left + b.right) / 2 - ground.left) < 5);
+  const heights = atLeft.map((b) => Math.round((b.top + b.bottom) / 2)).sort().join();
+  const words = [...part.querySelectorAll("text")];
+  return { heights, words: words.filter((e) => boxOf(e).right <= ground.left + 1) };
+}
+
+// Panels that share their axis have its numbers at the first one only. The first panel
+// of a new row gets a copy.
+function lendNumbers(first, panel, boxOf) {
+  if (!first.ground || !panel.ground) return;
+  if (Math.abs(first.ground.top - panel.ground.top) > 1) return;
+  if (Math.abs(first.ground.bottom - panel.ground.bottom) > 1) return;
+  const [lender, borrower] = [ticksOf(first, boxOf), ticksOf(panel, boxOf)];
+  if (!lender.heights || lender.heights !== borrower.heights) return;
+  if (borrower.words.length > 0 || lender.words.length === 0) return;
+  const copy = document.createElementNS("http://www.w3.org/2000/svg", "g");
+  copy.setAttribute("class", "nn-lent");
+  copy.setAttribute("transform", `translate(${panel.ground.left - first.ground.left} 0)`);
+  copy.append(...lender.words.map((word) => word.cloneNode(true)));
+  panel.part.append(copy);
+}
+
+// What stands left of a row's first panel: its numbers and its label.
+function indentOf(row) {
+  const grounds = row[0].parts.filter((part) => part.ground);
+  return Math.min(...grounds.map((part) => part.ground.left)) - row[0].box.left;
+}
+
+function moveRow(row, left, top) {
+  const bounds = union(row.map((column) => column.box));
+  const [dx, dy] = [MARGIN + left - bounds.left, top - bounds.top];
+  for (const column of row) {
+    for (const { part } of column.parts) {
+      part.setAttribute("transform", `translate(${dx.toFixed(2)} ${dy.toFixed(2)})`);
+    }
+  }
+  return { right: bounds.right + dx, bottom: bounds.bottom + dy };
+}
+
+function stack(svg, rows, available, boxOf) {
+  for (const row of rows.slice(1)) {
+    for (const panel of row[0].parts) {
+      for (const first of rows[0][0].parts) lendNumbers(first, panel, boxOf);
+    }
+  }
+  // The panels of all rows begin on one line.
+  const indents = rows.map(indentOf);
+  const most = Math.max(...indents);
+  const isAligned = most < Infinity;
+  let [width, height] = [0, MARGIN];
+  rows.forEach((row, k) => {
+    const left = isAligned ? most - indents[k] : 0;
+    const end = moveRow(row, left, height + (k > 0 ? GAP : 0));
+    [width, height] = [Math.max(width, end.right + MARGIN), end.bottom + MARGIN];
+  });
+  svg.setAttribute("viewBox", `0 0 ${width.toFixed(2)} ${height.toFixed(2)}`);
+  const scale = Math.max(4 / 3, Math.min(LARGEST, available / width));
+  svg.setAttribute("width", Math.floor(width * scale));
+  svg.setAttribute("height", Math.floor(height * scale));
+}
+
+function restore(svg) {
+  for (const copy of svg.querySelectorAll(".nn-lent")) copy.remove();
+  for (const part of partsOf(svg)) part.removeAttribute("transform");
+  const attributes = Object.entries(originals.get(svg));
+  for (const [name, value] of attributes) svg.setAttribute(name, value);
+}
+
+function layOut(svg, available) {
+  const names = ["viewBox", "width", "height", "style"];
+  if (!originals.has(svg)) {
+    originals.set(svg, Object.fromEntries(names.map((n) => [n, svg.getAttribute(n)])));
+  }
+  restore(svg);
+  const type = smallestType(svg);
+  let width = svg.viewBox.baseVal.width;
+  if (available >= width * Math.min(4 / 3, LEGIBLE / type)) return;
+  const boxOf = measure(svg);
+  const parts = partsOf(svg).map((part) => describe(part, boxOf)).filter(Boolean);
+  const columns = intoColumns(parts);
+  const isStacked = columns.length > 1 && columns.length <= MOST_COLUMNS;
+  if (isStacked) {
+    const room = available / (LEGIBLE / type) - 2 * MARGIN;
+    stack(svg, intoRows(columns, room), available, boxOf);
+    width = svg.viewBox.baseVal.width;
+  }
+  const legible = isStacked ? LEGIBLE : LEGIBLE_ALONE;
+  const least = Math.min(svg.getAttribute("width"), Math.ceil((width * legible) / type));
+  svg.style.setProperty("max-width", `max(100%, ${least}px)`, "important");
+}
+
+const widths = new WeakMap();
+const frames = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const available = target.clientWidth;
+    const svg = target.querySelector(":scope > svg[role=img]");
+    if (!svg || available === 0 || widths.get(target) === available) continue;
+    widths.set(target, available);
+    layOut(svg, available);
+  }
+});
+
+document.addEventListener("DOMContentLoaded", () => {
+  const watched = new WeakSet();
+  const watch = () => {
+    for (const figure of document.querySelectorAll("figure.nn-figure")) {
+      if (watched.has(figure)) continue;
+      watched.add(figure);
+      frames.observe(figure);
+    }
+  };
+  const content = document.getElementById("main-content");
+  new MutationObserver(watch).observe(content, { childList: true, subtree: true });
+  watch();
+});
