@@ -208,14 +208,9 @@ def check_training(
     whole("epochs", epochs, low=0)
     whole("batch_size", batch_size)
     check_generator(generator)
-    for part in (split, test) if test is not None else (split,):
-        check_split(part)
-    device = device_of(model, split)
-    if split.images.device != device:
-        raise ValueError(
-            f"the model is on {device}, the split on {split.images.device}: "
-            f'give split.to("{device}")'
-        )
+    check_split(split, of=model)
+    if test is not None:
+        check_split(test)
     trained = {p for group in optimizer.param_groups for p in group["params"]}
     if trained.isdisjoint(model.parameters()):
         raise ValueError(
@@ -264,9 +259,9 @@ def kept(history: History):
         raise
 
 
-def check_split(split: Split) -> None:
+def check_split(split: Split, of: nn.Module | None = None) -> None:
     """ValueError unless the split can be trained on: float images, classes from 0, at
-    least one example."""
+    least one example, and on the device of the model, where one is given."""
     expect_type("what is trained or measured on", split, Split)
     images, labels = split.images, split.labels
     expect(
@@ -274,6 +269,10 @@ def check_split(split: Split) -> None:
         "call .scaled() or .normalised(mean, std) first: images must be float",
         images,
     )
+    if of is not None:
+        place = device_of(of, split)
+        needed = f'the split must be on {place}, as the model is: split.to("{place}")'
+        expect(images.device == place, needed, images)
     expect(len(split) > 0, "a split needs at least one example", images)
     expect(labels.min() >= 0, "labels must be 0 or more", labels.min().item())
 
