@@ -35,7 +35,7 @@ def main() -> int:
     stamp, now = BUILD / "inputs", digest()
     vendor()
     command = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "-q"]
-    if not stamp.is_file() or stamp.read_text() != now:
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != now:
         # What every page depends on has changed. Write all of them, into an empty folder:
         # a page that is no longer in the contents is gone.
         shutil.rmtree(BUILD / "html", ignore_errors=True)
@@ -45,7 +45,7 @@ def main() -> int:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         print("\nThe build failed, or gave warnings, which are errors here: see above.")
         return 1
-    stamp.write_text(now)
+    stamp.write_text(now, encoding="utf-8")
     print(
         f"\nThe book is built: open {BUILD / 'html' / 'index.html'}, or run: make serve"
     )
@@ -80,10 +80,10 @@ def title(page: Path) -> str:
 
 def vendor() -> None:
     """Bring the lock file's npm packages and lay out `_vendor/`, unless it is there."""
-    made_from = (ROOT / "package-lock.json").read_text() + Path(__file__).read_text()
-    made_from += Path(licences.__file__).read_text(encoding="utf-8")
+    sources = (NPM.with_name("package-lock.json"), Path(__file__), Path(licences.__file__))
+    made_from = "".join(file.read_text(encoding="utf-8") for file in sources)
     stamp = VENDOR / ".made-from"
-    if stamp.is_file() and stamp.read_text() == made_from:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == made_from:
         return
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     if run(["npm", "ci", *options]):
@@ -92,12 +92,14 @@ def vendor() -> None:
         )
     shutil.rmtree(VENDOR, ignore_errors=True)
     VENDOR.mkdir()
-    (VENDOR / "fonts.css").write_text("".join(face(*cut) for cut in FACES))
+    (VENDOR / "fonts.css").write_text(
+        "".join(face(*cut) for cut in FACES), encoding="utf-8"
+    )
     katex = NPM / "katex" / "dist"
-    css = (katex / "katex.min.css").read_text()
+    css = (katex / "katex.min.css").read_text(encoding="utf-8")
     css = re.sub(r',url\([^)]*\.(woff|ttf)\) format\("\w+"\)', "", css)
     css = re.sub(rf"fonts/{INLINED}", lambda match: data_url(katex / match[0]), css)
-    (VENDOR / "katex.css").write_text(css)
+    (VENDOR / "katex.css").write_text(css, encoding="utf-8")
     old = shutil.ignore_patterns("*.ttf", "*.woff")
     shutil.copytree(katex / "fonts", VENDOR / "fonts", ignore=old)
     for file in (NPM / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
@@ -107,7 +109,7 @@ def vendor() -> None:
     text = without_schemas(widgets.read_text(encoding="utf-8"))
     (VENDOR / "embed.js").write_text(text, encoding="utf-8")
     licences.lay_out(VENDOR / "licences")
-    stamp.write_text(made_from)
+    stamp.write_text(made_from, encoding="utf-8")
 
 
 def without_schemas(script: str) -> str:

@@ -22,7 +22,7 @@ NAME = r"[\w.-]+"
 def pins(file: str) -> dict[str, str]:
     """name -> version of every pin in a compiled list, which holds nothing else."""
     versions = {}
-    for line in (ROOT / file).read_text().splitlines():
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#") and line != "-e .":
             pin = re.fullmatch(rf"({NAME})==([\w.]+)( ; .+)?", line)
             assert pin, f"{file}: {line}"
@@ -32,7 +32,7 @@ def pins(file: str) -> dict[str, str]:
 
 def asked_for(file: str) -> set[str]:
     """The names in a short list."""
-    lines = (ROOT / file).read_text().splitlines()
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     names = {re.match(NAME, line)[0] for line in lines if re.match(r"\w", line)}
     return {name.lower() for name in names}
 
@@ -44,7 +44,7 @@ def test_what_is_asked_for_is_pinned():
     wanted = asked_for("requirements/book.in") | asked_for("requirements/all.in")
     assert wanted <= everything.keys()
     assert book.items() <= everything.items()
-    assert "-e ." in (ROOT / "requirements.txt").read_text()
+    assert "-e ." in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
 def test_the_book_needs_no_torch():
@@ -59,7 +59,7 @@ def test_the_package_brings_no_torch():
     """Colab keeps its torch, torchvision and numpy: none is a hard dependency."""
     hard = [r for r in requires("lessons-src") if "extra ==" not in r]
     names = {re.match(r"[\w-]+", r)[0] for r in hard}
-    assert not names & {"torch", "torchvision", "numpy"} and "pooch" in names
+    assert not names & {"torch", "torchvision", "numpy"} and "requests" in names
 
 
 def test_the_wheel_holds_the_module_and_its_records(tmp_path):
@@ -92,7 +92,7 @@ def test_without_torch_the_import_says_what_to_install():
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_documented(path):
     """A docstring for the module, and for public functions and classes of some lines."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
@@ -100,21 +100,52 @@ def test_modules_are_documented(path):
             assert ast.get_docstring(node) or len(node.body) == 1 or helper_of_an_exercise
 
 
+def text_without_encoding(code: str) -> list[int]:
+    """The lines that read or write text in whatever encoding the machine has."""
+    lines = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        given = {keyword.arg for keyword in node.keywords}
+        constants = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        is_open = getattr(node.func, "id", "") == "open"
+        binary = is_open and any("b" in str(mode) for mode in constants[-1:])
+        is_text = name in ("read_text", "write_text") or is_open and not binary
+        positional = len(node.args) > (name != "read_text") and not is_open
+        if is_text and "encoding" not in given and not positional:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_the_encoding_is_named():
+    """utf-8, also where Windows has another, in every file of ours."""
+    assert text_without_encoding('open("a")\nx.read_text()\nopen("a", "rb")') == [1, 2]
+    folders = ("lessons_src", "tools", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in [*files, ROOT / "conftest.py"]:
+        lines = text_without_encoding(path.read_text(encoding="utf-8"))
+        assert not lines, f'{path}, line {lines[0]}: name encoding="utf-8"'
+
+
 def test_readme_names_commands_that_exist():
     """Every `make target` in the README can be made; its pictures and modules exist."""
-    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    readme, makefile = (
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+    )
     for target in set(re.findall(r"make ([a-z-]+)", readme)):
         assert re.search(rf"^{target}:", makefile, re.M), target
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
         assert (ROOT / picture).exists()
-    pages = readme + (ROOT / "book/running.md").read_text() + makefile
+    pages = readme + (ROOT / "book/running.md").read_text(encoding="utf-8") + makefile
     for module in re.findall(r"-m ((?:tools|benchmarks|lessons_src)[\w.]*\w)", pages):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 
 def test_the_address_is_written_once():
     """In _config.yml; every lesson's set-up cell is the one of that address."""
-    config = (ROOT / "_config.yml").read_text()
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     address = re.search(r"repository:\n\s+url: (\S+)", config)[1]
     for lesson in LESSONS:
         first = next(c for c in cells(lesson.stem) if c.cell_type == "code")
