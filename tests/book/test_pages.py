@@ -1,33 +1,15 @@
 """The built book in a browser: what a reader meets on every page, on disk and on a phone.
 
-Builds nothing: `make book` does. Skipped where the book or Chromium is missing, unless
-LESSONS_REQUIRE_BROWSER=1 says that they must be there.
+The browser, and where these tests are skipped: conftest.py.
 """
 
 import json
-import os
 import re
-import shutil
-import threading
 from collections import Counter
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-import yaml
+from built_book import DESK, LESSONS, PAGES, PHONE, ROOT, on_disk
 
-ROOT = Path(__file__).resolve().parents[2]
-HTML = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
-PAGES = [TOC["root"], *CHAPTERS]
-LESSONS = [page for page in PAGES if page.startswith("lessons/")]
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PHONE = {"width": 390, "height": 844}
-DESK = {"width": 1280, "height": 900}
-# The theme logs each change of colours, the widget manager a note of its schema checker.
-KNOWN_MESSAGES = ("[PST]", "[SBT]", "strict mode: ")
 REASONS = """box => {
     const all = '[aria-live=polite] :is(.nn-right, .nn-wrong)';
     const reasons = [...box.querySelectorAll(all)];
@@ -78,104 +60,6 @@ SIGHT = """screen => {
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.35}
 MINUTES = r"\*\*Reading\*\* (\d+) minutes · \*\*exercises\*\* (\d+) minutes"
 SEARCH = ".search-button, .search-button-field, input[type=search]"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium, or the reason why these tests cannot be run."""
-    missing = [page for page in PAGES if not (HTML / f"{page}.html").is_file()]
-    reason = ""
-    if missing:
-        reason = f"the book is not built ({missing[0]} is missing): run make book"
-    elif not CHROMIUM:
-        reason = "neither chromium nor google-chrome is on the path"
-    if reason and os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        started = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="session")
-def host():
-    """The book on localhost: its address."""
-
-    class Silent(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=HTML))
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page; a word in the console, a failed or foreign request fails the test."""
-    contexts, complaints = [], []
-
-    def opened(url, viewport=DESK, theme="light", without=None):
-        context = browser.new_context(
-            viewport=viewport, color_scheme=theme, reduced_motion="reduce"
-        )
-        context.set_default_timeout(60_000)  # a busy machine is no fault of a page
-        contexts.append(context)
-        tab = context.new_page()
-        listen(tab, url.split("/")[2], complaints)
-        if without:  # a script that never comes
-            tab.route(f"**/{without}*", lambda route: route.fulfill(body=""))
-        tab.goto(url, wait_until="load")
-        wait_for_widgets(tab)
-        return tab
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert not complaints, "\n".join(complaints)
-
-
-def listen(tab, own_host: str, complaints: list[str]) -> None:
-    """Collect whatever goes wrong on a page, or asks another host."""
-
-    def on_console(message):
-        if not message.text.startswith(KNOWN_MESSAGES):
-            complaints.append(f"console {message.type}: {message.text}")
-
-    def on_response(response):
-        if response.status >= 400:
-            complaints.append(f"{response.status}: {response.url}")
-
-    def on_request(request):
-        inside = request.url.startswith(("data:", "blob:"))
-        if not inside and request.url.split("/")[2] != own_host:
-            complaints.append(f"another host: {request.url}")
-
-    tab.on("console", on_console)
-    tab.on("response", on_response)
-    tab.on("request", on_request)
-    tab.on("pageerror", lambda error: complaints.append(f"page error: {error}"))
-    tab.on("requestfailed", lambda r: complaints.append(f"failed: {r.url[:100]}"))
-
-
-def wait_for_widgets(tab) -> None:
-    """Wait until the widget manager has drawn all that the page has."""
-    views = tab.locator("script[type='application/vnd.jupyter.widget-view+json']")
-    tab.wait_for_function(
-        "n => document.querySelectorAll('.nn-stepper, .nn-quiz').length >= n",
-        arg=views.count(),
-    )
-
-
-def on_disk(page: str) -> str:
-    return (HTML / f"{page}.html").as_uri()
 
 
 # ---- every page: opened once, from disk, in the dark; on a phone, then on a desk ----
