@@ -80,7 +80,11 @@ def title(page: Path) -> str:
 
 def vendor() -> None:
     """Bring the lock file's npm packages and lay out `_vendor/`, unless it is there."""
-    sources = (NPM.with_name("package-lock.json"), Path(__file__), Path(licences.__file__))
+    sources = (
+        NPM.with_name("package-lock.json"),
+        Path(__file__),
+        Path(licences.__file__),
+    )
     made_from = "".join(file.read_text(encoding="utf-8") for file in sources)
     stamp = VENDOR / ".made-from"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == made_from:

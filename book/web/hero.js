@@ -2,8 +2,8 @@
 // the picture shows the trained network. Every frame was computed by tools/hero.py.
 
 const hero = document.querySelector(".nn-hero");
-const frames = JSON.parse(hero.dataset.frames);
-const steps = Object.keys(frames).map(Number).sort((a, b) => a - b);
+const heroFrames = JSON.parse(hero.dataset.frames);
+const steps = Object.keys(heroFrames).map(Number).sort((a, b) => a - b);
 const maps = [...hero.querySelectorAll(".nn-layer img")].slice(1); // the first: the digit
 const bars = hero.querySelector(".nn-bars");
 const sentence = hero.querySelector(".nn-after");
@@ -22,7 +22,7 @@ controls.append(play, range);
 hero.querySelector(".nn-layers").before(controls);
 
 function show(place) {
-  const { probabilities, accuracy, maps: sources } = frames[steps[place]];
+  const { probabilities, accuracy, maps: sources } = heroFrames[steps[place]];
   maps.forEach((map, k) => {
     map.src = sources[k];
   });
