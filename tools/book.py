@@ -18,11 +18,7 @@ from tools.course import lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 NPM, VENDOR, BUILD = ROOT / "node_modules", ROOT / "_vendor", ROOT / "_build"
-SCRIPTS = (
-    *("book.py", "citations.py", "cited.py", "course.py", "explained.py", "find.py"),
-    *("notebook_pages.py", "places.py", "ranges.py", "strict_katex.py", "takeaway.py"),
-    "terms.py",
-)
+SCRIPTS = ("book.py", "strict_katex.py", "notebook_pages.py", "ranges.py")
 FACES = [  # family, style, npm package: the Latin letters of one family in three cuts
     ("Source Serif 4", "normal", "source-serif-4"),
     ("Source Serif 4", "italic", "source-serif-4"),
@@ -32,6 +28,11 @@ FACES = [  # family, style, npm package: the Latin letters of one family in thre
 # Maths fonts that most pages use. Inlined, as the typefaces are: nothing moves when they
 # arrive, and Firefox loads no font file on a page that is opened from disk.
 INLINED = r"KaTeX_(Main-Regular|Math-Italic|Size\d-Regular|AMS-Regular|Main-Bold)\.woff2"
+# More scripts that make every page: the parts of tools/reading.py, and what they use.
+READING = (
+    *("reading.py", "explained.py", "terms.py", "cited.py", "citations.py", "places.py"),
+    *("course.py", "find.py", "takeaway.py"),
+)
 
 
 def main() -> int:
@@ -64,7 +65,7 @@ def digest() -> str:
     """
     files = [ROOT / "_config.yml", ROOT / "_toc.yml", ROOT / "package-lock.json"]
     files += [ROOT / "book" / "glossary.md", ROOT / "book" / "references.bib"]
-    files += [Path(__file__).with_name(name) for name in SCRIPTS]
+    files += [Path(__file__).with_name(name) for name in SCRIPTS + READING]
     files += sorted(ROOT.glob("book/web/*"))
     files += sorted(ROOT.glob("book/templates/**/*.html"))
     parts = [file.read_bytes() for file in files]
