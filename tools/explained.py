@@ -145,7 +145,7 @@ def forget(app, env, docname):
 def add_explanations(app, pagename, templatename, context, doctree):
     """Called by Sphinx for every page: lay its terms' explanations below it, hidden."""
     uses = getattr(app.env, "nn_uses", {}).get(pagename)
-    if not uses or "body" not in context:
+    if not uses or "body" not in context or app.builder.name != "html":
         return
     if not hasattr(app, "nn_explanations"):
         app.nn_explanations = dict(explanations(app))

@@ -146,7 +146,7 @@ def over(match: re.Match) -> str:
 
 def write_index(app, error):
     """Called by Sphinx when all pages are written."""
-    if error or app.builder.format != "html":
+    if error or app.builder.name != "html":
         return
     env = app.env
     source = Path(env.doc2path(GLOSSARY)).read_text(encoding="utf-8")

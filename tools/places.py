@@ -20,8 +20,9 @@ def show_place(app, pagename, templatename, context, doctree):
     if not hasattr(app, "nn_lessons"):
         app.nn_lessons = {lesson.page: lesson for lesson in lessons(Path(app.srcdir))}
     there = app.nn_lessons
-    script = context["pathto"]("_static/storage.js", resource=True)
-    context["metatags"] = context.get("metatags", "") + STORAGE.format(script)
+    if app.builder.name == "html":
+        script = context["pathto"]("_static/storage.js", resource=True)
+        context["metatags"] = context.get("metatags", "") + STORAGE.format(script)
     for way in ("prev", "next"):
         if context.get(way):
             page = neighbour(app, pagename, context[way]["link"])

@@ -22,6 +22,8 @@ def pack(app, pagename, templatename, context, doctree):
     """Called by Sphinx for every page: a lesson's notebook in a script, and its loader."""
     if not pagename.startswith("lessons/") or doctree is None:
         return
+    if app.builder.name != "html":  # a book for e-readers opens no file
+        return
     source = Path(app.env.doc2path(pagename))
     file = Path(app.outdir, "_static", FOLDER, f"{source.stem}.js")
     file.parent.mkdir(parents=True, exist_ok=True)

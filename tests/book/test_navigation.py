@@ -5,6 +5,7 @@ import functools
 import re
 
 import pytest
+import yaml
 from built_book import HTML, LESSONS, PHONE, ROOT, on_disk
 
 from tools import course
@@ -148,3 +149,11 @@ def test_the_notebook_can_be_taken_along(visit, host, way, tmp_path):
     file = tmp_path / "taken.ipynb"
     download.value.save_as(file)
     assert file.read_bytes() == (ROOT / f"{LESSON}.ipynb").read_bytes()
+
+
+def test_colab_is_offered_once_the_course_has_an_address():
+    """No button leads to an address that is not the course's own."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    is_published = bool(config["launch_buttons"]["colab_url"])
+    for lesson in LESSONS:
+        assert ("https://colab.research.google.com/" in page(lesson)) == is_published
