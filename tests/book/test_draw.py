@@ -424,7 +424,7 @@ def test_it_follows_the_theme_and_fits(visit, theme):
     tab = visit(on_disk(PAGE), PHONE, theme)
     for now in (theme, "dark" if theme == "light" else "light"):
         tab.emulate_media(color_scheme=now)
-        tab.wait_for_function(f"document.documentElement.dataset.theme == '{now}'")
+        tab.wait_for_function(f"() => document.documentElement.dataset.theme == '{now}'")
         dark = "<" if now == "light" else ">"
         tab.wait_for_function(f"""() => {{
             const copy = new OffscreenCanvas(280, 280);

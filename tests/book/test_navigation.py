@@ -101,7 +101,9 @@ def test_contents_follow_every_jump(visit):
         .scrollIntoView()""", names[2])  # fmt: skip
     waits_for_section(tab, names[2])
     tab.evaluate("scrollTo(0, 0)")
-    tab.wait_for_function(f"document.querySelectorAll('{CURRENT}').length === 0")
+    tab.wait_for_function(
+        f"() => document.querySelectorAll('{CURRENT}').length === 0"
+    )
     assert not tab.locator(".nn-place").is_visible()
 
 
@@ -134,7 +136,7 @@ def test_the_bar_on_a_phone(visit):
     assert edges["height"] <= bar["height"] and bar["height"] <= 60
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     place.click()
-    tab.wait_for_function("scrollY < 100")
+    tab.wait_for_function("() => scrollY < 100")
 
 
 @pytest.mark.parametrize("way", ["disk", "server"])

@@ -381,7 +381,7 @@ def test_points_by_keyboard_are_learned(visit):
     before, _ = loss_and_step(tab)
     button(tab, "Play").press("Enter")
     tab.wait_for_function(
-        r"Number(document.querySelector('.pg-readout').innerText.match(/\d+/)) > 60"
+        r"() => Number(document.querySelector('.pg-readout').innerText.match(/\d+/)) > 60"
     )
     button(tab, "Pause").press("Enter")
     after, step = loss_and_step(tab)
@@ -440,7 +440,7 @@ def test_a_card_s_name_is_an_address(visit):
     assert tab.locator(".pg-task").inner_text().startswith("Watch this die")
     assert tab.get_by_label("Learning rate").input_value() == "3"
     tab.wait_for_function(
-        "Math.abs(document.getElementById('playground').getBoundingClientRect().top) < 200"
+        "() => Math.abs(document.getElementById('playground').getBoundingClientRect().top) < 200"
     )
     tab.get_by_label("Learning rate").select_option("0.1")
     assert "lr=0.1" in tab.url

@@ -104,7 +104,7 @@ def test_a_browser_that_keeps_nothing(visit):
     assert tab.get_by_label("Done: ").first.is_disabled()
     assert "This browser keeps nothing" in tab.locator(FOOT).inner_text()
     tab.locator(".theme-switch-button:visible").click()
-    tab.wait_for_function("document.documentElement.dataset.mode != 'auto'")
+    tab.wait_for_function("() => document.documentElement.dataset.mode != 'auto'")
     tab.goto(on_disk("book/running"))
     for name in ("Export", "Import", "Erase"):
         assert tab.get_by_role("button", name=name).is_disabled()
