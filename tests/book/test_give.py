@@ -255,6 +255,9 @@ def test_pages_as_epub(browser, tmp_path):
     text = zipfile.ZipFile(tmp_path / "a.epub").read("book/p0.xhtml").decode()
     assert text.count("<math") > 20 and text.count("nn-stepped") > 0
     assert "Answers and solutions" in text and "var(--" not in text
+    built = (HTML / "lessons/03_softmax.html").read_text(encoding="utf-8")
+    points = built.count('class="nn-point"')
+    assert points > 20 and text.count('class="nn-point"') == points, "commas are lost"
 
 
 @BUILT
