@@ -116,6 +116,12 @@ async ({ number, title, deeper, places, epub }) => {
     end.append(...answers);
     article.querySelector("section").append(end);
   }
+  // The bracket before a formula and the comma after it stand inside one of its two forms.
+  for (const point of epub ? all(".katex-html .nn-point") : []) {
+    const formula = point.closest("span.math");
+    if (point.textContent.startsWith("(")) formula.before(point);
+    else formula.after(point);
+  }
   const twice = epub ? ".katex-html" : ".katex-mathml"; // a formula stands there twice
   all(
     "a.headerlink, button, script, style, link, .copybtn, .prev-next-area, " +
@@ -158,15 +164,18 @@ async ({ number, title, deeper, places, epub }) => {
   }
   if (!epub) return article.innerHTML;
   // What KaTeX writes and MathML does not allow: the invisible sign of a function's
-  // application inside its index, the width of a cell, a row inside a letter.
+  // application as a part of an index or a fraction, the width of a cell, a row inside a
+  // letter (which HTML reads as no part of the formula).
   for (const sign of all("mo")) {
-    const inside = /^(msub|msup|munder|msubsup)$/.test(sign.parentElement.localName);
-    if (inside && sign.textContent === "\u2061") sign.remove();
+    const isFree = /^(mrow|mstyle|mtd|mpadded|math)$/.test(sign.parentElement.localName);
+    if (!isFree && sign.textContent === "\u2061") sign.remove();
   }
   for (const cell of all("mtd[width]")) cell.removeAttribute("width");
   for (const row of all(":is(mi, mo, mn, mtext) > mrow")) {
-    row.parentElement.replaceWith(row);
+    const math = made("div", "", `<math>${row.outerHTML}</math>`).firstChild;
+    row.parentElement.replaceWith(math.firstChild);
   }
+  for (const entry of all("[role^=doc-]")) entry.removeAttribute("role");
   // Readers of EPUB know no variables of CSS: their values in the light.
   const styles = getComputedStyle(document.documentElement);
   const section = article.querySelector("section");

@@ -63,7 +63,8 @@ def test_the_page_lists_every_part():
         r'\| <a href="\.\./_static/licences/(.+?)">(.+?)</a> \| (.+) \|',
         read("book/about.md"),
     )
-    assert rows == [(p.file, p.name, p.licence) for p in licences.PARTS]
+    listed = [(p.file, p.name, p.licence) for p in licences.PARTS]
+    assert rows == listed, "the table of book/about.md is not that of tools/licences.py"
     sources = [str(part.text) for part in licences.PARTS]
     for package in json.loads(read("package.json"))["dependencies"]:
         assert any(f"/{package}/" in text for text in sources), package
@@ -86,7 +87,8 @@ def test_citation_is_valid_and_the_version_is_one():
     assert cited["authors"] == [{"name": "The developers of Neural Networks That Run"}]
     version = tomllib.loads(read("pyproject.toml"))["project"]["version"]
     newest = re.search(r"^## (\d[\d.]*) \((\S+)\)$", read("CHANGELOG.md"), re.M)
-    assert version == str(cited["version"]) == newest[1]
+    where = "one version in pyproject.toml, CITATION.cff, CHANGELOG.md, book/about.md"
+    assert version == str(cited["version"]) == newest[1], where
     assert str(cited["date-released"]) == newest[2]
     assert f"version {version}, {newest[2][:4]}" in read("book/about.md")
 
@@ -173,6 +175,7 @@ def is_whole(printed: bytes, chapters: list[dict]) -> None:
     """Every chapter and part has its bookmark, every link its place, every chapter its
     page, in the order of the contents."""
     titles = outline(printed)
+    assert titles, "no bookmarks: the browser prints them for a tagged PDF only"
     for chapter in chapters:
         assert chapter["title"] in titles
         assert chapter["part"] is None or chapter["part"] in titles
@@ -256,6 +259,9 @@ def test_pages_as_epub(browser, tmp_path):
     text = zipfile.ZipFile(tmp_path / "a.epub").read("book/p0.xhtml").decode()
     assert text.count("<math") > 20 and text.count("nn-stepped") > 0
     assert "Answers and solutions" in text and "var(--" not in text
+    built = (HTML / "lessons/03_softmax.html").read_text(encoding="utf-8")
+    points = built.count('class="nn-point"')
+    assert points > 20 and text.count('class="nn-point"') == points, "commas are lost"
 
 
 @BUILT
