@@ -20,17 +20,18 @@ FIND = """async tags => {
 # What a page has a thousand times is looked at twice: words of code of one colour, and
 # what is hidden from screen readers inside formulas and figures. All stays that scrolls.
 THIN = """() => {
-    const times = {};
+    const times = {}, surplus = [];
     for (const word of document.querySelectorAll(".highlight pre span")) {
         const kind = word.className + getComputedStyle(word).color;
         times[kind] = (times[kind] ?? 0) + 1;
-        if (times[kind] > 2) word.remove();
+        if (times[kind] > 2) surplus.push(word);
     }
     const scrolls = e => e.scrollWidth > e.clientWidth;
-    const wide = new Set([...document.querySelectorAll("div.math")].filter(scrolls).slice(0, 2));
+    const wide = [...document.querySelectorAll("div.math")].filter(scrolls).slice(0, 2);
     for (const inside of document.querySelectorAll(".katex-html, figure svg > g")) {
-        if (!wide.has(inside.closest("div.math"))) inside.remove();
+        if (!wide.includes(inside.closest("div.math"))) surplus.push(inside);
     }
+    for (const element of surplus) element.remove();
 }"""
 
 

@@ -50,7 +50,7 @@ def test_paper_is_white_under_a_dark_screen(visit):
         "rgb(255, 255, 255)",
         "rgba(0, 0, 0, 0)",
     )
-    assert tab.evaluate(PALE) == []
+    assert tab.evaluate(PALE) == [], "too pale on paper: see @media print in nn.css"
     folds = tab.locator("main :is(details.hide, details.nn-hint)")
     assert folds.count() > 3 and folds.locator("visible=true").count() == 0
     folds.first.evaluate("fold => { fold.open = true; }")
@@ -95,7 +95,7 @@ def test_enlarged_four_times_and_without_motion(visit):
     """A screen of 1280 pixels, enlarged to 400 %, has 320: nothing is cut. And nothing
     moves where the reader wants it so."""
     tab = visit(on_disk(LESSON), {"width": 320, "height": 256})
-    assert tab.evaluate(CUT) == []
+    assert tab.evaluate(CUT) == [], "wider than a screen of 320 pixels: let it scroll"
     moving = tab.evaluate("""() => [...document.querySelectorAll("*")].filter(e => {
         const style = getComputedStyle(e);
         const time = style.transitionDuration + style.animationDuration;
@@ -152,7 +152,7 @@ def test_a_formula_is_copied_as_tex(visit):
         return ({copied})(range);
     }}""")
     formula = tab.locator("main p:has(.katex) annotation").first.text_content()
-    assert f"${formula}$" in text
+    assert f"${formula}$" in text, "a formula lost its TeX: see formulas.js"
     assert (
         text.count("$")
         == 2 * tab.locator("main p:has(.katex)").first.locator(".katex").count()
@@ -181,6 +181,8 @@ def test_panels_are_stacked_and_put_back(visit):
     it; on a desk the drawing is the one that was stored."""
     tab = visit(on_disk(LESSON), PHONE)
     stacked = ".nn-figure > svg:has(.nn-lent)"
+    tab.wait_for_timeout(500)
+    assert tab.locator(stacked).count() > 0, "no panel got its numbers: see panels.js"
     svg = tab.locator(stacked).first.element_handle()
     boxes = svg.evaluate("""svg => [...svg.querySelectorAll(":scope > g > g")].slice(1)
         .map(panel => panel.getBoundingClientRect().toJSON())""")
@@ -224,7 +226,9 @@ def test_another_host_is_refused(browser, host, address):
     }""")
     tab.close()
     wanted = ["connect-src", "frame-src", "img-src", "script-src-elem"]
-    assert sorted(set(refused)) == [*wanted, "style-src-elem"]
+    assert sorted(set(refused)) == [*wanted, "style-src-elem"], (
+        "what is not refused, the policy allows: see with_policy in tools/finished_pages.py"
+    )
 
 
 def test_no_page_tells_of_the_machine_that_built_it():
