@@ -136,16 +136,26 @@ def enclose_failure(start) -> None:
 def mark_answers(doctree) -> None:
     """Mark each quiz that the next output would answer, and that output."""
     for cell in list(doctree.findall(is_code_cell)):
-        source = cell.children[0].astext() if cell.children else ""
-        answer = answer_after(cell) if source.startswith("quiz(") else None
-        if answer is not None:
-            cell["classes"].append("nn-asks")
-            answer["classes"].append("nn-answer")
+        answer = answer_after(cell) if asks(cell) else None
+        if answer is None:
+            continue
+        cell["classes"].append("nn-asks")
+        output_of(answer)["classes"].append("nn-answer")
+        for figure in following(answer):  # what is drawn of it right below
+            if not has_tag(figure, "hide-input") or asks(figure):
+                break
+            if output_of(figure) is not None:
+                output_of(figure)["classes"].append("nn-answer-too")
+
+
+def asks(cell) -> bool:
+    """Whether a code cell is a quiz."""
+    return bool(cell.children) and cell.children[0].astext().startswith("quiz(")
 
 
 def answer_after(quiz):
-    """The next output in the quiz's section, unless a heading, a derivation, a result or
-    another quiz comes first; None where there is none."""
+    """The next cell with an output in the quiz's section; None where there is none, and
+    where a derivation, a result or another quiz comes first."""
     for node in following(quiz):
         if isinstance(node, nodes.section):
             return None
@@ -154,10 +164,10 @@ def answer_after(quiz):
         ):
             return None
         if is_code_cell(node):
-            if node.children[0].astext().startswith("quiz("):
+            if asks(node):
                 return None
             if shows_something(output_of(node)):
-                return output_of(node)
+                return node
     return None
 
 

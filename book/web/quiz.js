@@ -6,9 +6,14 @@
 // whether it is the right one.
 
 document.addEventListener("DOMContentLoaded", () => {
+  // The build marks what answers each of these quizzes: the next output on the page, and
+  // what is drawn of it right below.
   const asking = [...document.querySelectorAll(".cell.nn-asks")];
-  // The build marks one answer for each of these quizzes: the next one on the page.
-  const answers = [...document.querySelectorAll(".nn-answer")];
+  const answers = [];
+  for (const output of document.querySelectorAll(".nn-answer, .nn-answer-too")) {
+    if (output.classList.contains("nn-answer")) answers.push([]);
+    answers.at(-1).push(output);
+  }
   asking.forEach((cell, number) => veil(cell, answers[number]));
 });
 
@@ -38,24 +43,26 @@ function followChoices(box) {
 }
 
 // Hidden in a way that the browser's own search still finds, where it knows that way.
-function veil(cell, answer) {
-  if (!answer || holdsTarget(answer)) return;
+function veil(cell, outputs) {
+  if (!outputs || outputs.some(holdsTarget)) return;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "nn-veil";
   button.textContent = "The output is veiled. Answer the question above, or show it";
   const unveil = () => {
-    answer.hidden = false;
+    for (const output of outputs) output.hidden = false;
     button.remove();
   };
-  answer.setAttribute("hidden", "until-found");
-  answer.before(button);
+  for (const output of outputs) {
+    output.setAttribute("hidden", "until-found");
+    output.addEventListener("beforematch", unveil);
+  }
+  outputs[0].before(button);
   button.addEventListener("click", unveil);
   cell.addEventListener("nn-quiz-answered", unveil);
-  answer.addEventListener("beforematch", unveil);
   window.addEventListener("beforeprint", unveil);
   window.addEventListener("hashchange", () => {
-    if (holdsTarget(answer)) unveil();
+    if (outputs.some(holdsTarget)) unveil();
   });
 }
 

@@ -97,7 +97,8 @@ def marks_the_choice_and_unveils(tab) -> None:
 
 
 def all_answers_are_open(tab) -> bool:
-    return all(tab.locator(".nn-answer").evaluate_all(f"all => all.map({SEEN})"))
+    answers = tab.locator(".nn-answer, .nn-answer-too")
+    return all(answers.evaluate_all(f"all => all.map({SEEN})"))
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
