@@ -111,7 +111,7 @@ def test_read_aloud(visit):
     stepper = tab.locator(".nn-stepper").first
     slider = stepper.get_by_role("slider")
     name = slider.get_attribute("aria-label")
-    assert stepper.aria_snapshot().count(name) == 1
+    assert stepper.aria_snapshot().count(f'slider "{name}"') == 1
     said = stepper.locator("[aria-live]")
     assert said.inner_text() == ""
     slider.press("ArrowLeft")

@@ -101,9 +101,7 @@ def test_contents_follow_every_jump(visit):
         .scrollIntoView()""", names[2])  # fmt: skip
     waits_for_section(tab, names[2])
     tab.evaluate("scrollTo(0, 0)")
-    tab.wait_for_function(
-        f"() => document.querySelectorAll('{CURRENT}').length === 0"
-    )
+    tab.wait_for_function(f"() => document.querySelectorAll('{CURRENT}').length === 0")
     assert not tab.locator(".nn-place").is_visible()
 
 
