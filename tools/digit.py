@@ -167,7 +167,9 @@ def layers_of(model) -> dict:
 def in_base64(tensor) -> str:
     """A tensor's bytes: little-endian, as all browsers' arrays are."""
     array = tensor.contiguous().numpy()
-    return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
+    return base64.b64encode(
+        array.astype(array.dtype.newbyteorder("<")).tobytes()
+    ).decode()
 
 
 # ---- what was written, read again ----

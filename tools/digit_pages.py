@@ -62,7 +62,7 @@ def facts(mnist) -> str:
         f"them. On the test split this lowers the mean cross-entropy from "
         f"{digit.cross_entropy(logits, test.labels):.3f} to "
         f"{digit.cross_entropy(logits, test.labels, T):.3f}. Of the {sure.sum():,} test "
-        f"digits that are answered with at least {file['sure']:.0%}, {share(right[sure])} "
+        f"digits that are answered with at least {100 * file['sure']:.0f} %, {share(right[sure])} "
         f"are right; of the other {unsure:,}, {share(right[~sure])}. For these the page "
         "asks back.\n"
     )
@@ -136,8 +136,8 @@ def img(image: Image.Image, alt: str) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     width, height = image.size
     return (
-        f'<img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
-        f'alt="{html.escape(alt)}">'
+        f'<img class="dark-light" src="data:image/png;base64,{data}" '
+        f'width="{width}" height="{height}" alt="{html.escape(alt)}">'
     )
 
 
@@ -150,6 +150,7 @@ def sheet(maps: dict):
     """All maps of a layer side by side, as the page lays them: (H, W) from -1 to 1."""
     channels, side = maps["channels"], maps["side"]
     values = np.array(maps["values"]).reshape(channels, side, side)
+    values = values - values.min() if channels == 1 else values  # the input: black is 0
     columns = 1 if channels == 1 else 16 if channels >= 32 else 8
     rows, cell = -(-channels // columns), side + 1
     drawn = np.zeros((rows * cell - 1, columns * cell - 1))

@@ -338,7 +338,7 @@ const nnDigit = (() => {
     let worst = { drop: -Infinity };
     for (let top = 0; top + size <= SIDE; top += step) {
       for (let left = 0; left + size <= SIDE; left += step) {
-        const covered = pixels.slice();
+        const covered = Uint8Array.from(pixels); // slice() of node's Buffer is no copy
         const places = [];
         for (let y = top; y < top + size; y++) {
           for (let x = left; x < left + size; x++) places.push(y * SIDE + x);

@@ -172,6 +172,7 @@
     if (state.drawing) {
       end();
       say("Pen up.");
+      changed(); // and then, after a pause, what is read
     } else {
       begin(state.pen.x, state.pen.y);
       field.classList.add("nn-draw-down");
@@ -304,8 +305,7 @@
     find(".nn-draw-evidence").classList.add("nn-draw-old");
     pause = setTimeout(() => {
       showEvidence();
-      if (answerInWords() !== lastSaid) say(answerInWords());
-      lastSaid = answerInWords();
+      if (!state.isExample && answerInWords() !== lastSaid) say(answerInWords());
     }, 900);
   }
 
@@ -347,6 +347,7 @@
   }
 
   function say(words) {
+    lastSaid = words;
     find(".nn-draw-said").textContent = words;
   }
 
@@ -438,7 +439,7 @@
       context.fill();
       const off = Math.hypot(x - CENTRE, y - CENTRE).toFixed(1);
       const titles = { mnist: "Centred", scaled: "Left in place", drawn: "Only shrunk" };
-      return [titles[state.way], `dot: centre of mass, ${off} pixels off the cross`];
+      return [titles[state.way], `centre of mass (dot): ${off} pixels off`];
     },
   };
 
@@ -460,7 +461,7 @@
   // What each of the network's maps is: a name, what was done, and whether it is shown
   // without being asked for.
   function namesOfMaps() {
-    const names = [{ name: "Input", what: `the middle ${net.crop} × ${net.crop}`, isMain: true }];
+    const names = [{ name: "Input", what: `the middle ${net.crop} × ${net.crop}, normalised`, isMain: true }];
     net.layers.forEach(({ kernel, pool }, i) => {
       const name = `Convolution ${i + 1}`;
       const sums = `${kernel} × ${kernel}`;
@@ -491,7 +492,9 @@
     const { channels, side, values } = seen.maps[index];
     const columns = channels === 1 ? 1 : channels >= 32 ? 16 : 8;
     const cell = side + 1;
-    const largest = values.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-6);
+    // The input's black is negative, because it is normalised. Here black is clear.
+    const least = index === 0 ? Math.min(...values) : 0;
+    const largest = values.reduce((most, v) => Math.max(most, Math.abs(v - least)), 1e-6);
     const width = columns * cell - 1;
     const height = Math.ceil(channels / columns) * cell - 1;
     const sheet = new Float32Array(width * height);
@@ -503,7 +506,7 @@
       silent += map.every((v) => v === 0);
       for (let y = 0; y < side; y++) {
         for (let x = 0; x < side; x++) {
-          sheet[(top + y) * width + left + x] = map[y * side + x] / largest;
+          sheet[(top + y) * width + left + x] = (map[y * side + x] - least) / largest;
         }
       }
     }
