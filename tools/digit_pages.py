@@ -119,8 +119,8 @@ def strokes_table(drawings) -> str:
 
 
 def picture(values, zoom=1) -> Image.Image:
-    """Values (H, W) from -1 to 1: what is 0 is clear, what is negative is vermillion."""
-    values = np.asarray(values, dtype=np.float64)
+    """Values (H, W) from -1 to 1: what is 0 or nan is clear, what is negative vermillion."""
+    values = np.nan_to_num(np.asarray(values, dtype=np.float64))
     pixels = np.empty((*values.shape, 4), dtype=np.uint8)
     pixels[..., :3] = np.where(values[..., None] < 0, VERMILLION, BLUE)
     pixels[..., 3] = np.round(255 * np.minimum(1, np.abs(values)))
@@ -153,10 +153,11 @@ def sheet(maps: dict):
     values = values - values.min() if channels == 1 else values  # the input: black is 0
     columns = 1 if channels == 1 else 16 if channels >= 32 else 8
     rows, cell = -(-channels // columns), side + 1
-    drawn = np.zeros((rows * cell - 1, columns * cell - 1))
+    drawn = np.full((rows * cell - 1, columns * cell - 1), np.nan)
     for c, one in enumerate(values / np.abs(values).max()):
         top, left = c // columns * cell, c % columns * cell
-        drawn[top : top + side, left : left + side] = one
+        # A tint where the map is 0, so that one sees where it ends
+        drawn[top : top + side, left : left + side] = np.maximum(one, 0.06)
     return drawn
 
 
@@ -183,7 +184,7 @@ def still(shown: dict) -> str:
 <div class="nn-draw-pad"><div class="nn-draw-field">{img(picture(ink), steps[0][2])}</div>
 <p class="nn-draw-note">With JavaScript you could draw here. Without it, this is what the page
 shows for one drawing.</p></div>
-<div class="nn-draw-answer"><p class="nn-draw-verdict"><b>It is read as {answer}.</b></p>
+<div class="nn-draw-answer"><p class="nn-draw-verdict">It is read as {answer}.</p>
 {bars(shown["probabilities"])}</div>
 </div>
 <div class="nn-draw-inside">

@@ -31,7 +31,7 @@
   function readColours() {
     const style = getComputedStyle(document.documentElement);
     const context = document.createElement("canvas").getContext("2d");
-    for (const name of ["text", "blue", "vermillion", "orange", "grey"]) {
+    for (const name of ["text", "blue", "vermillion", "grey", "surface"]) {
       context.fillStyle = style.getPropertyValue(`--nn-${name}`).trim();
       const hex = context.fillStyle; // as #rrggbb, whatever the style sheet says
       const rgb = [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
@@ -259,14 +259,15 @@
       const button = document.createElement("button");
       const canvas = document.createElement("canvas");
       button.type = "button";
-      button.ariaLabel = `Begin with test image ${index}, a ${label}`;
+      button.ariaLabel = `Begin with test image ${index}, ${withArticle(label)}`;
       canvas.width = canvas.height = SIDE;
       button.append(canvas);
       button.addEventListener("click", () => {
         const source = `Test image ${index}. Its label is ${label}.`;
         startFrom([], nnDigit.inkOfImage(bytes), source);
       });
-      return { button, draw: () => lay(wipe(canvas).canvas, picture(asShares(bytes), SIDE, SIDE)) };
+      const draw = () => lay(wipe(canvas).canvas, picture(asShares(bytes), SIDE, SIDE));
+      return { button, draw };
     });
     find(".nn-draw-samples").replaceChildren(...real.map(({ button }) => button));
     return () => real.forEach(({ draw }) => draw());
@@ -400,7 +401,7 @@
       context.strokeStyle = colours.vermillion.hex;
       context.lineWidth = 4;
       context.strokeRect(box.left - 2, box.top - 2, width + 4, height + 4);
-      return ["Drawn", `its box is ${width} × ${height}`];
+      return ["Drawn", `its box: ${width}\u00a0×\u00a0${height}`];
     },
     cut(canvas, { box, scale }) {
       if (!scale) return ["Cut out", "skipped"];
@@ -418,7 +419,7 @@
     scaled(canvas, { patch, scale }) {
       if (!scale) return ["Scaled", "skipped"];
       lay(canvas, picture(patch, BOX, BOX));
-      return ["Scaled", `÷ ${scale.toFixed(1)}, into ${BOX} × ${BOX}`];
+      return ["Scaled", `÷ ${scale.toFixed(1)}, into ${BOX}\u00a0×\u00a0${BOX}`];
     },
     placed(canvas, { pixels }) {
       const context = lay(canvas, picture(asShares(pixels), SIDE, SIDE));
@@ -498,21 +499,24 @@
     const width = columns * cell - 1;
     const height = Math.ceil(channels / columns) * cell - 1;
     const sheet = new Float32Array(width * height);
+    canvas.width = width;
+    canvas.height = height;
+    const context = canvas.getContext("2d");
+    context.fillStyle = colours.surface.hex; // so that one sees where a map ends
     let silent = 0;
     for (let c = 0; c < channels; c++) {
       const left = (c % columns) * cell;
       const top = Math.floor(c / columns) * cell;
       const map = values.subarray(c * side * side, (c + 1) * side * side);
       silent += map.every((v) => v === 0);
+      context.fillRect(left, top, side, side);
       for (let y = 0; y < side; y++) {
         for (let x = 0; x < side; x++) {
           sheet[(top + y) * width + left + x] = (map[y * side + x] - least) / largest;
         }
       }
     }
-    canvas.width = width;
-    canvas.height = height;
-    canvas.getContext("2d").putImageData(picture(sheet, width, height, "blue"), 0, 0);
+    lay(canvas, picture(sheet, width, height, "blue"));
     const count = channels === 1 ? "1 map" : `${channels} maps`;
     const words = `${count} of ${side} × ${side}${silent ? `, ${silent} silent` : ""}`;
     figure.querySelector("figcaption > :last-child").textContent = words;

@@ -299,7 +299,7 @@ def test_drawn_by_mouse(page):
     assert probabilities(page)[1] > 0.9
     assert maps.evaluate("e => e.toDataURL()") != before[1]
     drawn = page.locator(".nn-draw-steps figcaption").first.inner_text()
-    assert re.search(r"box is 2\d × 2\d\d", drawn), "the example is still there"
+    assert re.search(r"box: 2\d\s×\s2\d\d", drawn), "the example is still there"
     page.get_by_role("button", name="Undo").click()
     settled(page, "Draw a digit")
     assert page.locator(".nn-draw-bars").inner_text().count("–") == 10
