@@ -5,19 +5,24 @@ what is missing, and where nothing can be had says so loudly and returns the sta
 """
 
 import hashlib
-import logging
 import os
+import threading
 import zlib
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from lessons_src import standin
+from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.files import replacing
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -57,7 +62,9 @@ SOURCES = {
     },
 }
 _standins_used: set[str] = set()  # names asked for and answered with the stand-in
-TIMEOUT = 10  # seconds to connect and between two packets: a hanging mirror is left for the next
+TIMEOUT = 10  # seconds to connect and between two packets
+SLOWEST = 10_000  # bytes a second: a mirror that hangs or drips is left for the next
+LARGEST = 2**26  # bytes: more than twice the largest file
 NOTICE = """
 {line}
   THIS IS NOT {name}: it is the stand-in.
@@ -84,11 +91,18 @@ class Split:
     labels: Tensor
 
     def __post_init__(self):
+        expect_type("images", self.images, Tensor)
+        expect_type("labels", self.labels, Tensor)
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             raise ValueError(
                 f"a split needs images (N, ...) and labels (N,) int64; received images "
                 f"{tuple(self.images.shape)} and labels {tuple(self.labels.shape)} "
                 f"{self.labels.dtype}"
+            )
+        if self.labels.device != self.images.device:
+            raise ValueError(
+                f"images on {self.images.device}, labels on {self.labels.device}: both "
+                "have to be on one device; split.to(device) moves both"
             )
 
     def __len__(self) -> int:
@@ -99,7 +113,7 @@ class Split:
 
         TypeError for a single number, and so for a loop over the split.
         """
-        if isinstance(index, int):
+        if not isinstance(index, slice) and np.ndim(index) == 0:
             raise TypeError(
                 "a split gives parts, not single examples: take split.images[k] and "
                 "split.labels[k], or loop over lessons_src.train.batches(len(split), 64)"
@@ -111,20 +125,29 @@ class Split:
 
     def scaled(self) -> "Split":
         """Pixels as float32 from 0 to 1: what torchvision's ToTensor does."""
-        return Split(self.images.float() / 255, self.labels)
+        return Split(self._pixels() / 255, self.labels)
 
     def normalised(self, mean: float, std: float) -> "Split":
         """Pixels as (x/255 - mean) / std, float32; give the *training* split's mean
-        and std."""
-        return Split(self.images.float().div_(255).sub_(mean).div_(std), self.labels)
+        and std, of pixels from 0 to 1."""
+        within("mean, of pixels from 0 to 1,", mean)
+        within("std, of pixels from 0 to 1,", std)
+        expect(std > 0, "std must be more than 0", std)
+        return Split(self._pixels().div_(255).sub_(mean).div_(std), self.labels)
+
+    def _pixels(self) -> Tensor:
+        if self.images.is_floating_point():  # a cell run twice: divided by 255 again
+            raise ValueError(
+                "these pixels are scaled already; scaled and normalised take the uint8 "
+                "pixels of data.load, so run the cell that loads them first"
+            )
+        return self.images.float()
 
     def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
         """Two disjoint parts, drawn at random for a seed: all but n examples, and the
         n."""
-        if not 0 < n < len(self):
-            raise ValueError(
-                f"can hold out 1 to {len(self) - 1} examples of {len(self)}, not {n}"
-            )
+        whole("the number of examples to hold out", n, high=len(self) - 1)
+        whole("seed", seed, low=0)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self[order[n:]], self[order[:n]]
 
@@ -142,9 +165,12 @@ class Dataset:
 
     @cached_property
     def _moments(self) -> tuple[float, float]:
+        images = self.train.images
+        fits = images.dtype == torch.uint8 and len(images) > 0
+        expect(fits, "mean and std are those of uint8 pixels as loaded", images)
         # From the counts of the 256 grey values: exact, and 188 MB of float32 are never
         # made.
-        counts = torch.bincount(self.train.images.flatten(), minlength=256).double()
+        counts = torch.bincount(images.flatten(), minlength=256).double()
         values = torch.arange(256, dtype=torch.float64) / 255
         mean = (counts @ values) / counts.sum()
         return mean.item(), ((counts @ (values - mean) ** 2) / counts.sum()).sqrt().item()
@@ -175,7 +201,8 @@ def load(name: str, root=None, notice=True) -> Dataset:
     """The data set "mnist", "fashion-mnist" or "digits" (the stand-in, by its own name).
 
     root: the folder with torchvision's layout; else the environment's LESSONS_DATA;
-    else `data/` at the repository's root or in the working folder.
+    else `data/` at the repository's root or in the working folder, which is made. A
+    folder that is named has to be there: a misspelt one is not made.
     LESSONS_DATA=standin asks for the stand-in. LESSONS_MIRROR is the address of a
     mirror of one's own, tried first. notice=False: not a word about a download or the
     stand-in, where another call says it. ValueError on another name.
@@ -186,7 +213,7 @@ def load(name: str, root=None, notice=True) -> Dataset:
     if name not in (*SOURCES, "digits"):
         raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
     asked = root is None and os.environ.get("LESSONS_DATA") == "standin"
-    root = _default_root() if root is None else Path(root)
+    root = _default_root() if root is None else Path(root).expanduser().absolute()
     if name == "digits":
         return Dataset(
             name, *_standin(root), SOURCES["mnist"]["class_names"], "scikit-learn"
@@ -195,7 +222,7 @@ def load(name: str, root=None, notice=True) -> Dataset:
         return _loud_standin(name, root, "It was asked for by LESSONS_DATA=standin.")
     try:
         return _from_files(name, root)
-    except DataError as error:
+    except (DataError, OSError) as error:  # also a folder that may not be read
         return _loud_standin(name, root, str(error))
 
 
@@ -207,20 +234,22 @@ def using_standin() -> bool:
 def _default_root() -> Path:
     chosen = os.environ.get("LESSONS_DATA")
     if chosen and chosen != "standin":
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()
     repository = Path(__file__).resolve().parents[1]
     at_home = (repository / "pyproject.toml").exists()  # not so when installed by pip
-    return (repository if at_home else Path.cwd()) / "data"
+    root = (repository if at_home else Path.cwd()) / "data"
+    with suppress(OSError):  # said where it matters
+        root.mkdir(exist_ok=True)
+    return root
 
 
 def _from_files(name: str, root: Path) -> Dataset:
+    if not root.is_dir():
+        raise DataError(f"There is no folder {root}: make it, or name another.")
     source = SOURCES[name]
     folder = root / source["folder"]
-    read = []
-    for file, sha256 in zip(FILES, source["sha256"], strict=True):
-        if not (folder / file).is_file():
-            _download(file, sha256, folder, source)
-        read.append(_read_verified(folder / file, sha256, source))
+    files = zip(FILES, source["sha256"], strict=True)
+    read = [_unpacked(folder / file, sha256, source) for file, sha256 in files]
     train, test = _split(*read[:2]), _split(*read[2:])
     return Dataset(name, train, test, source["class_names"], str(folder))
 
@@ -234,49 +263,85 @@ def _split(images: bytearray, labels: bytearray) -> Split:
     )
 
 
-def _read_verified(path: Path, sha256: str, source: dict) -> bytearray:
-    packed = path.read_bytes()
-    if hashlib.sha256(packed).hexdigest() != sha256:  # damaged: one new copy, or give up
-        _download(path.name, sha256, path.parent, source)
-        packed = path.read_bytes()
+def _unpacked(path: Path, sha256: str, source: dict) -> bytearray:
+    """A published file's content: from the disk, where it is whole, else from a mirror."""
+    try:
+        packed, problem = path.read_bytes(), "is damaged"
+    except FileNotFoundError:
+        packed, problem = b"", "is missing"
+    except OSError as error:  # a folder, or not to be read
+        packed, problem = b"", f"cannot be read ({error.strerror})"
+    if hashlib.sha256(packed).hexdigest() != sha256:
+        packed = _downloaded(path, sha256, source, problem)
     return bytearray(zlib.decompress(packed, wbits=31))
 
 
-def _download(file: str, sha256: str, folder: Path, source: dict) -> None:
-    """Fetch one file from the first mirror that has it, verified, moved into place
-    whole."""
-    mirrors = source["mirrors"]
+def _downloaded(path: Path, sha256: str, source: dict, problem: str) -> bytearray:
+    """A file from the first mirror that has it, verified; kept where that is possible."""
+    mirrors, problems = source["mirrors"], []
     if own := os.environ.get("LESSONS_MIRROR"):
         mirrors = (f"{own.rstrip('/')}/{source['folder']}/", *mirrors)
-    import pooch  # not needed where the files are there already
-
-    pooch.get_logger().setLevel(logging.WARNING)
-    state = "is damaged" if (folder / file).exists() else "is missing"
-    problems = []
     for mirror in mirrors:
-        fetch = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)
         try:
-            pooch.retrieve(
-                mirror + file, f"sha256:{sha256}", file, folder, downloader=fetch
-            )
-            return
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # no network, no such file, wrong SHA-256, no disk
-            problems.append(f"{mirror.split('/')[2]}: {type(error).__name__}")
+            if not mirror.startswith(("http://", "https://")):
+                raise OSError("LESSONS_MIRROR must begin with http:// or https://")
+            packed = _fetched(mirror + path.name)
+            if hashlib.sha256(packed).hexdigest() != sha256:
+                raise OSError("it sent something else")
+        except OSError as error:
+            problems.append(f"{urlsplit(mirror).netloc or mirror}: {error}")
+            continue
+        with suppress(OSError):  # no space, no permission: it is fetched again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:
+                file.write(packed)
+        return packed
     raise DataError(
-        f"{folder / file} {state}, and no mirror gave a good copy ({'; '.join(problems)}).\n"
-        f"  To use the real data, put the four .gz files into {folder}, or set LESSONS_MIRROR."
+        f"{path} {problem}, and no mirror gave a good copy ({'; '.join(problems)}).\n"
+        f"  To use the real data, put the four .gz files into {path.parent}, or set "
+        "LESSONS_MIRROR."
     )
+
+
+def _fetched(url: str) -> bytearray:
+    """The bytes at an address; OSError where it has none, or sends too slowly or too
+    much."""
+    content, errors = bytearray(), []
+    thread = threading.Thread(target=_fetch, args=(url, content, errors), daemon=True)
+    thread.start()
+    while thread.is_alive():
+        before = len(content)
+        thread.join(TIMEOUT)
+        if thread.is_alive() and len(content) - before < SLOWEST * TIMEOUT:
+            raise OSError("too slow")  # the thread ends with the process
+    if errors:
+        raise OSError(*errors)
+    return content
+
+
+def _fetch(url: str, content: bytearray, errors: list[str]) -> None:
+    import requests  # not needed where the files are there already
+
+    headers = {"Accept-Encoding": "identity"}  # the bytes as they lie on the mirror
+    try:
+        answer = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        if answer.status_code != 200:
+            raise OSError(f"status {answer.status_code}")
+        size = int(answer.headers.get("Content-Length", 0))
+        with tqdm(total=size, unit="B", unit_scale=True, leave=False) as bar:
+            for part in answer.raw.stream(2**13, decode_content=False):
+                content.extend(part)
+                bar.update(len(part))
+                if len(content) > LARGEST:
+                    raise OSError("too large")
+    except Exception as error:  # of any kind: the next mirror may be better
+        errors.append(str(error) if type(error) is OSError else type(error).__name__)
 
 
 def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
     _standins_used.add(name)
     print(NOTICE.format(line="!" * 78, name=name.upper(), reason=reason))
-    digits = SOURCES["mnist"][
-        "class_names"
-    ]  # digits are called digits, whatever was asked for
+    digits = SOURCES["mnist"]["class_names"]  # they are digits, whatever was asked for
     return Dataset(name, *_standin(root), digits, "the stand-in", standin=True)
 
 

@@ -22,6 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.svg import inline_svg, pixels, standalone
 
 # Okabe and Ito's colour-blind-safe hues, darkened where needed to 3:1 on white.
@@ -147,10 +148,9 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
     come from a measurement or from training: then its digits are not compared when the
     lesson is re-run. ValueError on an alt text that says too little.
     """
-    if len(alt) < 20:
-        raise ValueError(
-            f"alt must say what is to be seen, in 20 characters or more: {alt!r}"
-        )
+    expect_type("fig", fig, Figure, ", as fig, ax = plt.subplots() gives it")
+    says_it = isinstance(alt, str) and len(alt) >= 20
+    expect(says_it, "alt must say what is to be seen, in 20 characters or more", alt)
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(fig)
@@ -193,9 +193,11 @@ def image_grid(
     ValueError on other shapes, and where the counts differ.
     """
     images = grey_images(images)
-    if titles is not None and len(titles) != len(images):
+    whole("columns", columns)
+    within("size, in inches,", size, 0.1, 20)
+    if titles is not None and np.shape(titles) != (len(images),):
         raise ValueError(
-            f"{len(images)} images need as many titles, received {len(titles)}"
+            f"{len(images)} images need as many titles, received {np.size(titles)}"
         )
     low, high = value_range(images, signed)
     fig, axes = empty_grid(len(images), columns, size, has_titles=titles is not None)
@@ -215,11 +217,7 @@ def grey_images(images) -> np.ndarray:
     """
     if hasattr(images, "images"):
         raise ValueError("the images of a split are drawn by giving split.images")
-    if isinstance(images, torch.Tensor):
-        images = images.detach().cpu()
-        if images.dtype == torch.bfloat16:  # NumPy has no such type
-            images = images.float()
-    images = np.asarray(images)
+    images = as_array(images)
     shape = images.shape
     if images.ndim == 4 and shape[1] == 1:
         images = images[:, 0]
@@ -228,11 +226,24 @@ def grey_images(images) -> np.ndarray:
             "images must be (N, 1, H, W) or (N, H, W), one channel each; "
             f"received {shape}"
         )
+    is_real = images.dtype.kind in "buif" and np.isfinite(images).all()
+    expect(is_real, "images must be real numbers, without nan and inf", images.dtype)
     return images
+
+
+def as_array(numbers) -> np.ndarray:
+    """Numbers of any kind, also a tensor on a GPU or with a gradient, as an array."""
+    if isinstance(numbers, torch.Tensor):
+        numbers = numbers.detach().cpu()
+        if numbers.dtype == torch.bfloat16:  # NumPy has no such type
+            numbers = numbers.float()
+    return np.asarray(numbers)
 
 
 def value_range(images: np.ndarray, signed: bool) -> tuple[float, float]:
     """The values shown darkest and brightest."""
+    if images.dtype.kind in "bi":  # |-128| is no int8
+        images = images.astype(float)
     limit = np.abs(images).max()
     if signed:
         # One value in 200 may saturate: a single pixel shall not make the rest pale.
@@ -270,9 +281,14 @@ def curves(
     histories: label -> a `History` (its list named `key` is drawn), or a list of numbers;
     the first point is epoch 1. ValueError where a history has no numbers under that key.
     """
+    is_dict = isinstance(histories, dict) and histories
+    expect(is_dict, "histories must be a dict, label -> History", histories)
+    lines = {label: numbers_of(h, key) for label, h in histories.items()}
+    if logy:
+        least = min(values.min() for values in lines.values())
+        expect(least > 0, "a logarithmic axis needs numbers above 0", float(least))
     fig, ax = plt.subplots()
-    for label, history in histories.items():
-        values = numbers_of(history, key)
+    for label, values in lines.items():
         ax.plot(range(1, len(values) + 1), values, label=label, marker="o", markersize=3)
     ax.set(xlabel=xlabel, ylabel=ylabel or key.replace("_", " "))
     ax.xaxis.get_major_locator().set_params(integer=True)
@@ -284,14 +300,17 @@ def curves(
     show(fig, alt, caption, measured=True)
 
 
-def numbers_of(history, key: str):
+def numbers_of(history, key: str) -> np.ndarray:
     """The numbers to draw: the history's list named `key`, or the list itself."""
-    if hasattr(history, "__len__"):
-        return history
-    keys = [name for name, values in vars(history).items() if values]
-    if key not in keys:
-        raise ValueError(f"no numbers under {key!r}; this history has {keys}")
-    return getattr(history, key)
+    if hasattr(history, "__dict__") and not hasattr(history, "__len__"):  # a History
+        keys = [name for name, values in vars(history).items() if values]
+        if key not in keys:
+            raise ValueError(f"no numbers under {key!r}; this history has {keys}")
+        history = getattr(history, key)
+    values = as_array(history)
+    fits = values.ndim == 1 and values.size > 0 and values.dtype.kind in "iuf"
+    expect(fits and np.isfinite(values).any(), "a curve is a list of numbers", history)
+    return values
 
 
 def confusion(labels, predictions, class_names, *, alt: str, caption=None) -> None:
@@ -320,7 +339,7 @@ def confusion(labels, predictions, class_names, *, alt: str, caption=None) -> No
 
 def pair_counts(labels, predictions, k: int) -> np.ndarray:
     """How often each pair (label, prediction) occurs: (k, k) int."""
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    labels, predictions = as_array(labels), as_array(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape:
         raise ValueError(
             f"labels and predictions must both be (N,); received {labels.shape} "

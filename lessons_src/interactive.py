@@ -11,6 +11,7 @@ import html
 import ipywidgets as widgets
 from IPython.display import display
 
+from lessons_src.expect import expect, expect_type
 from lessons_src.figures import Picture, caption_html
 
 
@@ -26,6 +27,10 @@ def stepper(
     varied. start: the frame shown first, one of the keys; else the first. caption: what
     the frames show together. ValueError on anything else.
     """
+    expect_type("frames", frames, dict, ", what the slider says -> its picture")
+    expect_type("label", label, str)
+    names = {str(value) for value in frames}
+    expect(len(names) == len(frames), "two frames read the same", sorted(names)[0])
     pictures = list(frames.values())
     if len(pictures) < 2 or not all(isinstance(p, Picture) for p in pictures):
         raise ValueError(
@@ -76,11 +81,12 @@ def quiz(question: str, answers: dict[str, str], right: str) -> None:
     text in the choices. ValueError where the right choice is not among them, or a reason
     is empty.
     """
+    expect_type("answers", answers, dict, ", choice -> its reason")
     if len(answers) < 2 or right not in answers:
         raise ValueError(
             f"the right answer {right!r} is not one of {list(answers)} (two or more)"
         )
-    if not all(reason.strip() for reason in answers.values()):
+    if not all(isinstance(text, str) and text.strip() for text in answers.values()):
         raise ValueError("every choice needs a reason: why it is right, or why it is not")
     radio = widgets.RadioButtons(
         options=list(answers), value=None, layout={"width": "auto"}

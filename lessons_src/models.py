@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lessons_src.expect import expect, expect_images, expect_type, whole
+
 
 class RandomShift(nn.Module):
     """Augmentation as a layer: in training each image moves by up to `pixels`, zeros come
@@ -19,9 +21,11 @@ class RandomShift(nn.Module):
 
     def __init__(self, pixels: int):
         super().__init__()
+        whole("pixels", pixels, low=0)
         self.pixels = pixels
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_images(x)
         if not self.training or self.pixels == 0:
             return x
         (B, _, H, W), p = x.shape, self.pixels
@@ -42,10 +46,15 @@ class Crop(nn.Module):
 
     def __init__(self, size: int, shift: int = 0):
         super().__init__()
+        whole("size", size)
+        whole("shift", shift, low=0)
         self.size, self.shift = size, shift
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_images(x)
         (B, _, H, W), n, s = x.shape, self.size, self.shift
+        fits = n + 2 * s <= min(H, W)
+        expect(fits, f"Crop({n}, shift={s}) needs images of {n + 2 * s} pixels", x)
         top, left = (H - n) // 2 - s, (W - n) // 2 - s
         middle = x[:, :, top : top + n + 2 * s, left : left + n + 2 * s]
         if not self.training or s == 0:
@@ -64,6 +73,7 @@ class RandomFlip(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_images(x)
         if not self.training:
             return x
         mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5  # (B, 1, 1, 1)
@@ -73,6 +83,11 @@ class RandomFlip(nn.Module):
 def mlp(*sizes, activation=nn.ReLU):
     """An MLP of the given layer sizes: mlp(784, 100, 10) has one hidden layer of 100
     units."""
+    for size in sizes:
+        whole("each size in mlp(784, 100, 10)", size)
+    whole("the number of sizes in mlp(784, 100, 10)", len(sizes), low=2)
+    is_class = not isinstance(activation, nn.Module)
+    expect(is_class, "activation must be a class, as nn.ReLU is", activation)
     modules = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
         modules += [nn.Linear(n_in, n_out), activation()]
@@ -128,9 +143,7 @@ def r3():
         nn.Flatten(),  # (B, 4608)
         nn.Linear(4608, 64),
         nn.ReLU(),
-        nn.Dropout(
-            0.25
-        ),  # published as Dropout2d, which on a flat tensor does this and warns
+        nn.Dropout(0.25),  # published as Dropout2d, which here does this, and warns
         nn.Linear(64, 10),
         nn.LogSoftmax(1),
     )
@@ -171,6 +184,9 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
     have 3. padded: convolutions keep the size. flatten: classify from all positions;
     otherwise from each channel's maximum. Built in the lessons on a fast CNN and on Fashion-MNIST.
     """
+    are_groups = groups and all(isinstance(group, tuple | list) for group in groups)
+    expect(are_groups, "give groups of channels: cnn((16,), (32, 32))", groups[:1])
+    expect(not padded or kernel % 2, "a padded kernel has an odd size", kernel)
     layers, n_in = [], 1
     for g, group in enumerate(groups):
         for k, n_out in enumerate(group):
@@ -184,7 +200,7 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
     layers += [nn.Flatten()] if flatten else [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
     with torch.no_grad():  # counted by running it, not by hand
         features = nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
-    if dropout > 0:
+    if dropout != 0:
         layers.append(nn.Dropout(dropout))
     layers.append(nn.Linear(features, 10))
     return nn.Sequential(*augment, *layers).train()
@@ -198,12 +214,12 @@ def cosine_filters(k=3):
     a filter answers to edges and lines, and not to brightness. Built in
     the lesson on Fashion-MNIST.
     """
+    whole("k", k, low=2)  # of one pixel only the constant pattern is there
     centres = (torch.arange(k) + 0.5) / k  # of the pixels, in a window of length 1
     waves = torch.stack([torch.cos(math.pi * u * centres) for u in range(k)])  # (k, k)
     waves = waves / waves.norm(dim=1, keepdim=True)
-    patterns = torch.einsum("uy,vx->uvyx", waves, waves).flatten(0, 1)[
-        1:
-    ]  # (k² - 1, k, k)
+    patterns = torch.einsum("uy,vx->uvyx", waves, waves).flatten(0, 1)  # (k², k, k)
+    patterns = patterns[1:]  # the first is constant
     return torch.cat([patterns, -patterns])[:, None]
 
 
@@ -215,7 +231,9 @@ def fix_first(model):
     many filters as there are (16 for a kernel of 3). Built in the lesson on
     Fashion-MNIST.
     """
-    conv = next(layer for layer in model if isinstance(layer, nn.Conv2d))
+    expect_type("model", model, nn.Sequential)
+    conv = next((layer for layer in model if isinstance(layer, nn.Conv2d)), None)
+    expect(conv is not None, "the model must have a convolution to fix", model)
     filters = cosine_filters(conv.kernel_size[0])
     if conv.weight.shape != filters.shape:
         n, k = len(filters), conv.kernel_size[0]
@@ -235,8 +253,10 @@ class MirrorAverage(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
+        expect_type("model", model, nn.Module)
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
+        expect_images(x)
         both = self.model(x).softmax(1) + self.model(x.flip(3)).softmax(1)  # (B, K)
         return (both / 2).log()

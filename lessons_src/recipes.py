@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lessons_src import data, models
-from lessons_src.data import Split
+from lessons_src.data import Dataset, Split
+from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
-from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
+from lessons_src.train import check_split, evaluate, fit, seed_everything, warmup_decay
 
 HELD_OUT = 10_000  # training images to tune on
 
@@ -43,10 +44,21 @@ class Recipe:
     by_epoch: bool = False  # also measured after every epoch, as many sources report it
     choices: str = ""  # what its source leaves open, and what is done here
 
+    def __post_init__(self):
+        whole("epochs", self.epochs)
+        whole("batch_size", self.batch_size)
+        for name in ("network", "optimizer"):  # not one that is made already
+            part = getattr(self, name)
+            is_function = callable(part) and not isinstance(part, nn.Module)
+            expect(is_function, f"{name} must be a function that makes one", part)
+        if self.warmup is not None:
+            within("warmup", self.warmup, ends=False)
+
     def start(self, examples: int, seed: int):
         """The network at its start values for this seed, its optimizer, its schedule
         for that many training examples (or None), and the generator of their order (or
         None)."""
+        whole("examples", examples)
         seed_everything(seed)
         model = self.network()
         if self.channels_last:
@@ -83,6 +95,7 @@ def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
     DataError where the real data cannot be had: numbers from the stand-in digits are
     never recorded.
     """
+    expect_type("recipe", recipe, Recipe)
     loaded = data.load(recipe.dataset)
     if loaded.standin:
         raise data.DataError(
@@ -93,6 +106,8 @@ def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
 
 def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
     """Training and test split with the recipe's own normalisation."""
+    expect_type("recipe", recipe, Recipe)
+    expect_type("loaded", loaded, Dataset, ": what data.load gives")
     mean, std = recipe.moments or (loaded.mean, loaded.std)
     train, test = (part.normalised(mean, std) for part in (loaded.train, loaded.test))
     return train.hold_out(HELD_OUT) if validation else (train, test)
@@ -107,6 +122,9 @@ def run(
     fit: `train.fit`, or another function that takes the same arguments. The seconds
     are those of training alone. The network goes to the device that `train` lies on.
     """
+    expect_type("recipe", recipe, Recipe)
+    check_split(train)
+    check_split(test)  # now, and not after the training
     model, optimizer, scheduler, generator = recipe.start(len(train), seed)
     model.to(train.images.device)
     history = fit(

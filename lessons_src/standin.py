@@ -7,40 +7,31 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 1998.
 """
 
-import os
+from contextlib import suppress
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lessons_src.files import replacing
+
+KEYS = ("x", "y", "x_test", "y_test")
+
 
 def load(root: Path) -> list[Tensor]:
-    """Training images and labels, test images and labels: from `root`, or made and
-    kept there."""
+    """Training images and labels, test images and labels: from the folder `root`, or
+    made, and kept there."""
     kept = root / "standin-1.npz"
     try:
         with np.load(kept) as arrays:
-            made = [
-                torch.from_numpy(arrays[key]) for key in ("x", "y", "x_test", "y_test")
-            ]
-    except (OSError, ValueError, KeyError, BadZipFile):  # not made yet, or not whole
+            return [torch.from_numpy(arrays[key]) for key in KEYS]
+    except Exception:  # not there, or damaged in one way or another: it is made anew
         made = make()
-        _keep(kept, made)
+    with suppress(OSError), replacing(kept) as file:  # the folder is not made for it
+        np.savez(file, **dict(zip(KEYS, made, strict=True)))
     return made
-
-
-def _keep(path: Path, made: list[Tensor]) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            np.savez(file, **dict(zip(("x", "y", "x_test", "y_test"), made, strict=True)))
-        os.replace(beside, path)  # whole, or not at all
-    except OSError:  # a folder that cannot be written: it is made anew next time
-        beside.unlink(missing_ok=True) if beside.parent.is_dir() else None
 
 
 def _uci_digits():
@@ -92,13 +83,10 @@ def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor
     spread = torch.tensor([0.12, 0.12, 0.06])
     warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread
     out = torch.empty(len(drawn), 1, 28, 28, dtype=torch.uint8)
-    for start in range(
-        0, len(drawn), 5000
-    ):  # in parts: float32 grids of all would need 750 MB
-        part = slice(start, start + 5000)
-        grid = F.affine_grid(
-            warp[part], (len(drawn[part]), 1, 28, 28), align_corners=False
-        )
+    # In parts: float32 grids of all would need 750 MB
+    for part in torch.arange(len(drawn)).split(5000):
+        size = (len(part), 1, 28, 28)
+        grid = F.affine_grid(warp[part], size, align_corners=False)
         ink = F.grid_sample(images[drawn[part]], grid, align_corners=False)
         out[part] = (ink * 255).round().byte()
     return out

@@ -1,9 +1,11 @@
 """The training loop that the lesson on multilayer perceptrons writes, and its
 evaluation."""
 
+import math
 import platform
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_src.data import Split
+from lessons_src.expect import expect, expect_type, whole, within
 
 
 class TrainingError(RuntimeError):
@@ -35,6 +38,7 @@ class History:
 
     def extend(self, later: "History") -> None:
         """Append the epochs of another history."""
+        expect_type("what is appended", later, History)
         for name, values in vars(later).items():
             getattr(self, name).extend(values)
 
@@ -68,35 +72,39 @@ def fit(
     they keep their order. All state is in what the caller holds: four calls of one
     epoch, with the same model, optimizer, scheduler and generator, train exactly like
     one call of four. TrainingError on a loss that is not finite; ValueError on input
-    of the wrong form.
+    of the wrong form, before anything is trained.
     """
-    check_split(split)
+    check_training(
+        model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
+    )
     history = History()
-    for epoch in range(1, epochs + 1):
-        start, total_loss, correct = time.perf_counter(), 0.0, 0
-        model.train()
-        for number, index in enumerate(batches(len(split), batch_size, generator), 1):
-            x, y = split.images[index], split.labels[index]  # (B, ...), (B,)
-            logits = model(x)  # (B, K)
-            loss = loss_fn(logits, y)
-            if not loss.isfinite():
-                raise TrainingError(diverged(loss.item(), epoch, number, optimizer))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
-            total_loss += loss.item() * len(y)  # a short last batch weighs less
-            correct += (logits.argmax(1) == y).sum().item()
-        history.seconds.append(time.perf_counter() - start)
-        history.loss.append(total_loss / len(split))
-        history.accuracy.append(correct / len(split))
-        if test is not None:
-            test_loss, test_accuracy = evaluate(model, test, loss_fn=loss_fn)
-            history.test_loss.append(test_loss)
-            history.test_accuracy.append(test_accuracy)
-        if progress:
-            print(history.last_epoch(epochs))
+    with kept(history):  # also where it is interrupted
+        for epoch in range(1, epochs + 1):
+            start, total_loss, correct = time.perf_counter(), 0.0, 0
+            model.train()
+            order = batches(len(split), batch_size, generator)
+            for number, index in enumerate(order, 1):
+                x, y = split.images[index], split.labels[index]  # (B, ...), (B,)
+                logits = model(x)  # (B, K)
+                loss = loss_fn(logits, y)
+                if not loss.isfinite():
+                    raise TrainingError(diverged(loss.item(), epoch, number, optimizer))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                total_loss += loss.item() * len(y)  # a short last batch weighs less
+                correct += (logits.argmax(1) == y).sum().item()
+            history.seconds.append(time.perf_counter() - start)
+            history.loss.append(total_loss / len(split))
+            history.accuracy.append(correct / len(split))
+            if test is not None:
+                test_loss, test_accuracy = evaluate(model, test, loss_fn=loss_fn)
+                history.test_loss.append(test_loss)
+                history.test_accuracy.append(test_accuracy)
+            if progress:
+                print(history.last_epoch(epochs))
     return history
 
 
@@ -109,7 +117,8 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
     device.
     """
     check_split(split)
-    was_training, device = model.training, next(model.parameters()).device
+    expect_type("model", model, nn.Module)
+    was_training, device = model.training, device_of(model, split)
     model.eval()
     total_loss, correct = 0.0, 0
     try:
@@ -129,21 +138,23 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
 
     Shuffled by `generator`; in order without one.
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive int, received {batch_size!r}")
-    order = (
-        torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
-    )
-    return order.split(batch_size)
+    whole("n, the number of examples,", n, low=0)
+    whole("batch_size", batch_size)
+    check_generator(generator)
+    if generator is None:
+        return torch.arange(n).split(batch_size)
+    return torch.randperm(n, generator=generator).split(batch_size)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of correct predictions, from 0 to 1.
 
     logits (B, K) float, labels (B,) int64. ValueError on other shapes: (B, 1) labels
-    would broadcast in silence and give a wrong number.
+    would broadcast in silence and give a wrong number; so would nan, whose argmax is 0.
     """
     check_pair(logits, labels)
+    expect(len(labels) > 0, "accuracy needs at least one example", logits)
+    expect(not logits.isnan().any(), "the logits must be numbers", math.nan)
     return (logits.argmax(1) == labels).float().mean().item()
 
 
@@ -151,9 +162,16 @@ def warmup_decay(t: int, steps: int, warmup: float = 0.3) -> float:
     """Factor on the peak learning rate at step t of `steps`: up in a line, then down to
     zero.
 
-    For torch.optim.lr_scheduler.LambdaLR. Developed in the lesson on multilayer
-    perceptrons.
+    For torch.optim.lr_scheduler.LambdaLR. ValueError after the end, where the rate would
+    be negative. Developed in the lesson on training well.
     """
+    whole("steps", steps)
+    within("warmup, a share of the steps,", warmup, ends=False)
+    if t > steps:
+        raise ValueError(
+            f"step {t} of a schedule of {steps} steps: it is over. Make a new optimizer "
+            "and a new schedule, with as many steps as are trained"
+        )
     return min(1, (t + 1) / (warmup * steps), (steps - t) / ((1 - warmup) * steps))
 
 
@@ -166,6 +184,7 @@ def pick_device() -> torch.device:
 
 def seed_everything(seed: int = 0) -> None:
     """Seed Python, NumPy and PyTorch. Same seed and same thread count: same numbers."""
+    whole("seed", seed, low=0, high=2**32 - 1)  # NumPy takes no others
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -180,29 +199,97 @@ def environment() -> str:
     )
 
 
-def check_split(split: Split) -> None:
-    """ValueError unless the split can be trained on: float images, at least one
-    example."""
-    images = getattr(split, "images", None)
-    if images is None:
-        kind = type(split).__name__
-        raise ValueError(f"expected a lessons_src.data.Split, received {kind}")
-    if not images.is_floating_point():
+def check_training(
+    model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
+) -> None:
+    """ValueError where `fit` would fail later, or train something else than is meant."""
+    expect_type("model", model, nn.Module)
+    expect_type("optimizer", optimizer, torch.optim.Optimizer)
+    whole("epochs", epochs, low=0)
+    whole("batch_size", batch_size)
+    check_generator(generator)
+    check_split(split, of=model)
+    if test is not None:
+        check_split(test)
+    trained = {p for group in optimizer.param_groups for p in group["params"]}
+    if trained.isdisjoint(model.parameters()):
         raise ValueError(
-            f"expected float images, received {tuple(images.shape)} {images.dtype}: "
-            "call .scaled() or .normalised(mean, std) first"
+            "the optimizer holds none of the model's parameters, so nothing would be "
+            "trained: make it anew, after the model"
         )
-    if len(split) == 0:
-        shape = tuple(images.shape)
-        raise ValueError(f"expected at least one example, received images {shape}")
+    is_function = callable(loss_fn) and not isinstance(loss_fn, type)
+    expect(is_function, "loss_fn must be a function of (logits, y)", loss_fn)
+    expect(
+        getattr(loss_fn, "reduction", "mean") == "mean",
+        "loss_fn must give the mean over the batch",
+        getattr(loss_fn, "reduction", None),
+    )
+    if scheduler is None:
+        return
+    expect(
+        getattr(scheduler, "optimizer", None) is optimizer,
+        "scheduler must be a schedule of this optimizer",
+        scheduler,
+    )
+    last = scheduler.last_epoch + epochs * math.ceil(len(split) / batch_size)
+    for rate in getattr(scheduler, "lr_lambdas", []):
+        rate(last)  # of `warmup_decay`: a ValueError where it is over before
+
+
+def device_of(model: nn.Module, split: Split) -> torch.device:
+    """Where the model's parameters are; where it has none, where the split is."""
+    return next(model.parameters(), split.images).device
+
+
+@contextmanager
+def kept(history: History):
+    """Where the training inside breaks off, the error holds the epochs before it.
+
+    In a notebook: `import sys; history = sys.last_value.history`.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, TrainingError) as error:
+        error.history = history
+        if isinstance(error, KeyboardInterrupt):
+            error.args = (
+                f"{len(history.loss)} whole epochs were trained. What they gave is in "
+                "sys.last_value.history (after import sys)",
+            )
+        raise
+
+
+def check_split(split: Split, of: nn.Module | None = None) -> None:
+    """ValueError unless the split can be trained on: float images, classes from 0, at
+    least one example, and on the device of the model, where one is given."""
+    expect_type("what is trained or measured on", split, Split)
+    images, labels = split.images, split.labels
+    expect(
+        images.is_floating_point(),
+        "call .scaled() or .normalised(mean, std) first: images must be float",
+        images,
+    )
+    if of is not None:
+        place = device_of(of, split)
+        needed = f'the split must be on {place}, as the model is: split.to("{place}")'
+        expect(images.device == place, needed, images)
+    expect(len(split) > 0, "a split needs at least one example", images)
+    expect(labels.min() >= 0, "labels must be 0 or more", labels.min().item())
+
+
+def check_generator(generator) -> None:
+    """ValueError unless it is None or a torch.Generator."""
+    if generator is not None:
+        hint = ": torch.Generator().manual_seed(0)"
+        expect_type("generator", generator, torch.Generator, hint)
 
 
 def check_pair(logits: Tensor, labels: Tensor) -> None:
     """ValueError unless logits (B, K) are float and labels (B,) int64."""
-    right = (
-        logits.ndim == 2 and logits.is_floating_point() and labels.dtype == torch.int64
-    )
-    if not right or labels.shape != logits.shape[:1]:
+    expect_type("logits", logits, Tensor)
+    expect_type("labels", labels, Tensor)
+    right = logits.ndim == 2 and logits.is_floating_point()
+    if not right or labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
         raise ValueError(
             "expected logits (B, K) float and labels (B,) int64; received logits "
             f"{tuple(logits.shape)} {logits.dtype} and labels {tuple(labels.shape)} "

@@ -8,6 +8,8 @@ is typed.
 import json
 from pathlib import Path
 
+from lessons_src.expect import expect, expect_type
+
 FOLDER = Path(__file__).parent
 
 
@@ -17,12 +19,13 @@ def recorded(name: str) -> dict:
 
     FileNotFoundError says by which command it is made.
     """
+    expect_type("name", name, str)
     path = FOLDER / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(
             f"{name} has not been recorded; it is made by:  {command_for(name)}"
         )
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def line(name: str) -> str:
@@ -34,6 +37,7 @@ def line(name: str) -> str:
         record = recorded(name)
     except FileNotFoundError as error:
         return str(error)
+    expect("accuracy" in record, "a line is for the record of a recipe", name)
     accuracy, machine = record["accuracy"], record["machine"]
     threads = f"{machine['threads']} thread" + "s" * (machine["threads"] != 1)
     spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
@@ -50,7 +54,6 @@ def command_for(name: str) -> str:
         return f"python -m benchmarks.{name}"
     if name.startswith("ablation-"):
         return f"python -m benchmarks.ablations {name.removeprefix('ablation-')}"
-    recipe = name.removesuffix("-cuda").removesuffix(
-        "-mps"
-    )  # made on a machine with a GPU
+    # Made on a machine with a GPU
+    recipe = name.removesuffix("-cuda").removesuffix("-mps")
     return f"python -m benchmarks.record {recipe}"

@@ -2,7 +2,6 @@
 and a loop around `fit` that goes on from the last whole epoch."""
 
 import hashlib
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,9 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.data import Split
+from lessons_src.expect import described, whole
+from lessons_src.files import replacing
 from lessons_src.scale.distributed import gather, on_rank_0, rank
 from lessons_src.scale.fit import fit
-from lessons_src.train import History
+from lessons_src.train import History, check_split, kept
 
 
 class CheckpointError(RuntimeError):
@@ -29,27 +30,25 @@ def save(path, state: dict) -> None:
     model.state_dict(). The folder is made. Plain torch.load reads the file too.
     CheckpointError where the disk refuses; the old file is then still good.
     """
-    path = Path(path)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")  # same disk: a true move
+    path = Path(path).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
+        with replacing(path) as file:
             torch.save(state, file)
             file.flush()
-            os.fsync(file.fileno())  # on the disk, before the name points to it
-        os.replace(beside, path)
-    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-        kept = (
-            "the checkpoint before it is unharmed"
-            if path.exists()
-            else "nothing was written"
-        )
+            torch.load(file.name, weights_only=True)  # what cannot be read is not kept
+    except (pickle.PickleError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            f"could not write {path}: {error}. Free some space or choose another folder; {kept}."
+            f"{path} was not written: the state may hold tensors, numbers and strings, "
+            f"such as model.state_dict(), and not {described(state)} ({error})"
         ) from error
-    finally:
-        if beside.exists():
-            beside.unlink()
+    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+        kept = "the checkpoint before it is unharmed"
+        kept = kept if path.exists() else "nothing was written"
+        raise CheckpointError(
+            f"could not write {path}: {error}. Free some space or choose another folder; "
+            f"{kept}."
+        ) from error
 
 
 def load(path) -> dict:
@@ -59,32 +58,25 @@ def load(path) -> dict:
     cannot run code here. CheckpointError where the file is missing, damaged, or holds
     anything else.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
+    path = Path(path).expanduser()
     try:
-        with zipfile.ZipFile(
-            path
-        ) as archive:  # torch's format: a zip, a CRC-32 for each tensor
+        with zipfile.ZipFile(path) as archive:  # torch's format: a CRC-32 for each tensor
             damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {path}") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than numbers, and is not loaded"
         ) from error
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-    ) as error:
+    except Exception as error:  # damage shows in many ways
         damaged = type(error).__name__
     raise CheckpointError(
-        f"{path} is damaged ({damaged}): a byte differs from what was written, or the file is "
-        "cut short. Delete it and train again, or take an older checkpoint."
+        f"{path} is damaged ({damaged}): a byte differs from what was written, or the "
+        "file is cut short. Delete it and train again, or take an older checkpoint."
     )
 
 
@@ -109,21 +101,23 @@ def fit_with_checkpoint(
     with model, optimizer and file untouched, where the file is of another training or
     holds more epochs than asked.
     """
+    path = Path(path).expanduser()
+    check_split(split)
+    whole("epochs", epochs)
     training = description(model, split, optimizer, scheduler, generator, options, about)
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    history, state = (
-        History(),
-        on_rank_0(lambda: load(path) if Path(path).exists() else None),
-    )
+    history = History()
+    state = on_rank_0(lambda: load(path) if path.exists() else None)
     if state is not None:
         check_same(path, state, training, epochs)
         history = restore(state, parts, generator)
     options |= {"scheduler": scheduler, "generator": generator, "progress": False}
-    for _ in range(len(history.loss), epochs):
-        history.extend(fit(model, split, 1, optimizer, **options))
-        write(path, training, parts, generator, history)
-        if progress and rank() == 0:
-            print(history.last_epoch(epochs))
+    with kept(history):
+        for _ in range(len(history.loss), epochs):
+            history.extend(fit(model, split, 1, optimizer, **options))
+            write(path, training, parts, generator, history)
+            if progress and rank() == 0:
+                print(history.last_epoch(epochs))
     return history
 
 
@@ -153,7 +147,16 @@ def settings(group: dict) -> dict:
 
 def rates(scheduler) -> list[float]:
     """What a LambdaLR gives at some steps, so that another curve or length is noticed."""
-    return [f(t) for f in getattr(scheduler, "lr_lambdas", []) for t in (0, 30, 1000)]
+    curves = getattr(scheduler, "lr_lambdas", [])
+    return [rate_at(curve, t) for curve in curves for t in (0, 30, 1000)]
+
+
+def rate_at(curve, t: int) -> float | str:
+    """The factor at step t; what is said where the schedule is over before."""
+    try:
+        return curve(t)
+    except ValueError as error:
+        return str(error)
 
 
 def fingerprint(split: Split) -> str:

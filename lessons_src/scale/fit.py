@@ -17,7 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
-from lessons_src.train import History, TrainingError, batches, check_split, diverged
+from lessons_src.train import (
+    History,
+    TrainingError,
+    batches,
+    check_split,
+    check_training,
+    diverged,
+    kept,
+)
 
 
 def fit(
@@ -45,40 +53,44 @@ def fit(
         options = {"batch_size": batch_size, "scheduler": scheduler, "loss_fn": loss_fn}
         options |= {"test": test, "generator": generator, "progress": progress}
         return train.fit(model, split, epochs, optimizer, **options)
-    check_split(split)
+    check_training(
+        model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
+    )
     network = replicate(model, len(split), batch_size)  # ranks
     history = History()
-    for epoch in range(1, epochs + 1):
-        start, total_loss, correct = time.perf_counter(), 0.0, 0
-        model.train()
-        for number, batch in enumerate(batches(len(split), batch_size, generator), 1):
-            index = batch.tensor_split(world_size())[rank()]  # ranks: this one's part
-            x, y = split.images[index], split.labels[index]
-            logits = network(x)
-            # ranks: a part without examples has the loss 0
-            loss = loss_fn(logits, y) if len(y) > 0 else logits.sum()
-            mean_loss = sum_over_ranks(loss.item() * len(y)) / len(batch)  # ranks
-            if not math.isfinite(mean_loss):
-                message = diverged(mean_loss, epoch, number, optimizer)
-                raise TrainingError(message + where_not_finite(loss))  # ranks
-            optimizer.zero_grad()
-            # ranks: backward() leaves the mean of all ranks' gradients
-            share = len(y) * world_size() / len(batch)
-            (share * loss).backward()
-            optimizer.step()
-            if scheduler is not None:
-                scheduler.step()
-            total_loss += mean_loss * len(batch)
-            correct += (logits.argmax(1) == y).sum().item()
-        history.seconds.append(time.perf_counter() - start)
-        history.loss.append(total_loss / len(split))
-        history.accuracy.append(sum_over_ranks(correct) / len(split))  # ranks
-        if test is not None:
-            test_loss, test_accuracy = evaluate(model, test, loss_fn=loss_fn)  # ranks
-            history.test_loss.append(test_loss)
-            history.test_accuracy.append(test_accuracy)
-        if progress and rank() == 0:  # ranks
-            print(history.last_epoch(epochs))
+    with kept(history):
+        for epoch in range(1, epochs + 1):
+            start, total_loss, correct = time.perf_counter(), 0.0, 0
+            model.train()
+            order = batches(len(split), batch_size, generator)
+            for number, batch in enumerate(order, 1):
+                index = batch.tensor_split(world_size())[rank()]  # ranks: this one's part
+                x, y = split.images[index], split.labels[index]
+                logits = network(x)
+                # ranks: a part without examples has the loss 0
+                loss = loss_fn(logits, y) if len(y) > 0 else logits.sum()
+                mean_loss = sum_over_ranks(loss.item() * len(y)) / len(batch)  # ranks
+                if not math.isfinite(mean_loss):
+                    message = diverged(mean_loss, epoch, number, optimizer)
+                    raise TrainingError(message + where_not_finite(loss))  # ranks
+                optimizer.zero_grad()
+                # ranks: backward() leaves the mean of all ranks' gradients
+                share = len(y) * world_size() / len(batch)
+                (share * loss).backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                total_loss += mean_loss * len(batch)
+                correct += (logits.argmax(1) == y).sum().item()
+            history.seconds.append(time.perf_counter() - start)
+            history.loss.append(total_loss / len(split))
+            history.accuracy.append(sum_over_ranks(correct) / len(split))  # ranks
+            if test is not None:
+                test_loss, test_accuracy = evaluate(model, test, loss_fn=loss_fn)  # ranks
+                history.test_loss.append(test_loss)
+                history.test_accuracy.append(test_accuracy)
+            if progress and rank() == 0:  # ranks
+                print(history.last_epoch(epochs))
     return history
 
 
@@ -89,13 +101,13 @@ def evaluate(model: nn.Module, split, *, batch_size=1000, loss_fn=F.cross_entrop
     The ranks share the batches, so all of them have to call this; all get the same
     numbers.
     """
+    check_split(split)
     parts = batches(len(split), batch_size)[rank() :: world_size()]
     mine = split[torch.cat(parts)] if parts else split[:0]
     loss, accuracy = 0.0, 0.0
     if len(mine) > 0:
-        loss, accuracy = train.evaluate(
-            model, mine, batch_size=batch_size, loss_fn=loss_fn
-        )
+        options = {"batch_size": batch_size, "loss_fn": loss_fn}
+        loss, accuracy = train.evaluate(model, mine, **options)
     total_loss = sum_over_ranks(loss * len(mine))
     correct = sum_over_ranks(accuracy * len(mine))
     return total_loss / len(split), correct / len(split)

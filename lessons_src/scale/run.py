@@ -101,7 +101,13 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--epochs", type=positive, metavar="N", help="in place of the recipe's own number"
     )
     add("--examples", type=positive, metavar="N", help="train on the first N images only")
-    add("--seed", type=int, default=0, metavar="N", help="of weights and order (0)")
+    add(
+        "--seed",
+        type=seed_number,
+        default=0,
+        metavar="N",
+        help="of weights and order (0)",
+    )
     add("--device", choices=["cpu", "cuda", "mps"], help="else a GPU where there is one")
     add(
         "--validation",
@@ -132,7 +138,17 @@ def positive(text: str) -> int:
     return number
 
 
-positive.__name__ = "whole number"  # argparse says: invalid whole number value: 'x'
+def seed_number(text: str) -> int:
+    """A seed that NumPy takes too, for argparse."""
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError(f"{number} is not from 0 to {2**32 - 1}")
+    return number
+
+
+positive.__name__ = seed_number.__name__ = (
+    "whole number"  # argparse says: invalid whole number value: 'x'
+)
 
 
 def run(args) -> None:
@@ -165,7 +181,8 @@ def check_device(device: str | None) -> None:
 
 def check_writable(args) -> None:
     """OSError before the training, where its results could not be written after it."""
-    files = [Path(file) for file in (args.checkpoint, args.save, args.json) if file]
+    names = (args.checkpoint, args.save, args.json)
+    files = [Path(name).resolve() for name in names if name]
     if len(set(files)) < len(files):
         raise UsageError("--checkpoint, --save and --json need a file each")
     for file in files:
@@ -245,7 +262,7 @@ def write(args, model, result: dict) -> None:
     if args.save:
         save(args.save, model.state_dict())
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
+        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     standin = " (THE STAND-IN)" if result["standin"] else ""
     split = "validation" if args.validation else "test"
     print(

@@ -212,7 +212,9 @@ def test_split_slices_scales_and_holds_out(standin):
     assert sorted([*rest.labels.tolist(), *held.labels.tolist()]) == list(range(10))
     assert torch.equal(held.images[:, 0, 0, 0].long(), held.labels * 4)
     assert held.labels.tolist() == split.hold_out(4, seed=1)[1].labels.tolist()
-    with pytest.raises(ValueError, match="can hold out 1 to 9 examples of 10, not 10"):
+    with pytest.raises(
+        ValueError, match="hold out must be a whole number, 1 to 9, received 10"
+    ):
         split.hold_out(10)
 
 

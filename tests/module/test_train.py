@@ -224,12 +224,14 @@ def test_fit_refuses_raw_pixels_and_empty_splits(split):
         torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
     )
     for function in (lambda s: train.evaluate(linear(), s), lambda s: fitted(s)):
-        with pytest.raises(ValueError, match=r"\(4, 1, 2, 2\) torch.uint8: call .scaled"):
+        with pytest.raises(
+            ValueError, match=r"call .scaled.* \(4, 1, 2, 2\) torch.uint8"
+        ):
             function(raw)
         with pytest.raises(ValueError, match="at least one example"):
             function(split[:0])
         with pytest.raises(
-            ValueError, match="expected a lessons_src.data.Split, received Tensor"
+            ValueError, match=r"must be a Split, received \(\d+, 2\) torch.float32"
         ):
             function(split.images)
 
@@ -237,7 +239,7 @@ def test_fit_refuses_raw_pixels_and_empty_splits(split):
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, "64"])
 def test_batch_size_is_checked(wrong):
     """A positive int, or a ValueError that shows what was given."""
-    with pytest.raises(ValueError, match="positive int, received"):
+    with pytest.raises(ValueError, match="must be a whole number, 1 or more, received"):
         train.batches(10, wrong)
 
 

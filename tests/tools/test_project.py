@@ -59,7 +59,7 @@ def test_the_package_brings_no_torch():
     """Colab keeps its torch, torchvision and numpy: none is a hard dependency."""
     hard = [r for r in requires("lessons-src") if "extra ==" not in r]
     names = {re.match(r"[\w-]+", r)[0] for r in hard}
-    assert not names & {"torch", "torchvision", "numpy"} and "pooch" in names
+    assert not names & {"torch", "torchvision", "numpy"} and "requests" in names
 
 
 def test_the_wheel_holds_the_module_and_its_records(tmp_path):

@@ -1,0 +1,694 @@
+"""Everyday mistakes: every public function says what is wrong and what to do, at once.
+
+One table. A line is a public function, a kind of mistake, an input that somebody tried,
+and words of the answer. The functions are found by introspection: one without a line, or
+without a place in INSIDE, fails a test.
+"""
+
+import importlib
+import inspect
+import io
+import math
+from contextlib import redirect_stderr
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lesson_source import ROOT
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from lessons_src import data, figures, interactive, models, recipes, records, train
+from lessons_src.data import Dataset, Split
+from lessons_src.scale import checkpoint, distributed, graph, run
+from lessons_src.scale import fit as scale_fit
+
+MODULES = (
+    "data standin train models recipes published records figures svg interactive files "
+    "expect scale.checkpoint scale.distributed scale.fit scale.graph scale.run"
+)
+# Modules and functions that lessons do not call: what reaches them is checked before.
+INSIDE = """
+    standin svg files expect published train.check_training train.check_split
+    train.check_generator train.check_pair train.device_of train.kept train.diverged
+    train.History.last_epoch recipes.Recipe.described figures.caption_html
+    figures.grey_images figures.as_array figures.value_range figures.empty_grid
+    figures.numbers_of figures.pair_counts interactive.still interactive.reply
+    interactive.html_pages interactive.one_page interactive.one_page_by_kernel
+    interactive.show_with_words checkpoint.description checkpoint.settings
+    checkpoint.rates checkpoint.rate_at checkpoint.fingerprint checkpoint.check_same
+    checkpoint.write checkpoint.restore checkpoint.cuda_random_state
+    distributed.check_restarts distributed.own_gpu fit.where_not_finite
+    fit.replicate graph.tensors_of run.end run.arguments run.positive
+    run.seed_number run.run run.check_device run.check_writable run.splits
+    run.notices run.trained run.report run.write
+"""
+# Nothing can be given to them, or whatever is given is right.
+NOTHING_TO_GET_WRONG = """
+    data.using_standin data.Dataset data.Dataset.normalised data.Dataset.std
+    train.pick_device train.environment models.r3 models.r4 recipes.small
+    recipes.light recipes.medium recipes.tiny recipes.mirrored_clothes
+    recipes.clothes recipes.wide_clothes records.command_for figures.Picture
+    figures.Picture.png figures.Picture.size figures.Picture.html
+    figures.Picture.words distributed.rank distributed.world_size distributed.gather
+    distributed.on_rank_0 distributed.local_rank_0_first
+"""
+KINDS = {
+    "container": "a list, a tuple, an array, a loader, a class in the place of a thing",
+    "shape": "too many or too few dimensions, lengths that do not belong together",
+    "dtype": "integers for floats, floats for classes, raw pixels",
+    "range": "a number that is too small, too large, nan, or not whole",
+    "count": "of examples, steps, epochs, images: none, or more than there are",
+    "share": "a number between 0 and 1 that is not",
+    "device": "here and there, or not on this machine",
+    "name": "misspelt, of another kind, twice the same",
+    "state": "of another training, another model, another file",
+    "twice": "a cell run again",
+}
+
+generator = torch.Generator().manual_seed(0)
+raw = Split(torch.zeros(9, 1, 28, 28, dtype=torch.uint8), torch.arange(9))
+good = raw.scaled()
+whole = Dataset("mnist", raw, raw, tuple("0123456789"), "here")
+recipe = recipes.OWN["mlp-97"]
+ALT = "what is to be seen in this picture"
+images = torch.zeros(2, 8, 8)
+on_meta = good.to("meta")
+
+
+class Untouched(nn.Linear):
+    """A network that must not be run: what is wrong is said before."""
+
+    def __init__(self):
+        super().__init__(784, 10)
+
+    def forward(self, x):
+        raise AssertionError("the network was run before the mistake was named")
+
+
+def sgd(model, lr=0.1):
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
+def fit(split=good, epochs=1, model=None, optimizer=None, loop=train.fit, **options):
+    """A training that is refused before a step is taken."""
+    model = model or Untouched()
+    return loop(model, split, epochs, optimizer or sgd(model), progress=False, **options)
+
+
+def fit_by(scheduler_of, epochs=1):
+    """The same with the schedule that is made for the optimizer."""
+    model = Untouched()
+    optimizer = sgd(model)
+    return fit(good, epochs, model, optimizer, scheduler=scheduler_of(optimizer))
+
+
+def over(optimizer):
+    """A schedule of 2 steps that were taken: the cell is run a second time."""
+    schedule = LambdaLR(optimizer, lambda t: train.warmup_decay(t, 2))
+    optimizer.step()
+    for _ in range(2):
+        schedule.step()
+    return schedule
+
+
+def with_checkpoint(path="/nowhere/a.pt", split=good, epochs=1, **options):
+    model = Untouched()
+    options["progress"] = False
+    checkpoint.fit_with_checkpoint(path, model, split, epochs, sgd(model), **options)
+
+
+def command(*words):
+    """The command line: what it says at exit status 2 or 1."""
+    said = io.StringIO()
+    with redirect_stderr(said), pytest.raises(SystemExit) as end:
+        run.main([*words])
+    assert end.value.code in (1, 2) and "Traceback" not in said.getvalue()
+    raise ValueError(said.getvalue().splitlines()[-1])
+
+
+def grid(given, **options):
+    return figures.image_grid(given, **{"alt": ALT} | options)
+
+
+def curves(given, *key, **options):
+    return figures.curves(given, *key, alt=ALT, **options)
+
+
+def confusion(labels, predictions, names="abcd"):
+    return figures.confusion(labels, predictions, names, alt=ALT)
+
+
+def picture():
+    return figures.picture(plt.figure(), ALT)
+
+
+def ints(*shape):
+    return torch.zeros(*shape, dtype=torch.int64)
+
+
+MISTAKES = {
+    "data.load": [
+        ("name", lambda: data.load("MNIST"), "no data set 'MNIST'; there are: mnist"),
+        ("container", lambda: data.load(["mnist"]), "no data set"),
+    ],
+    "data.Split": [
+        (
+            "container",
+            lambda: Split(good.images, np.zeros(9, dtype=np.int64)),
+            "labels must be a Tensor, received a NumPy array .*from_numpy",
+        ),
+        (
+            "container",
+            lambda: Split(np.zeros((9, 1, 2, 2)), ints(9)),
+            "images must be a Tensor",
+        ),
+        ("container", lambda: Split([1, 2], [1, 2]), "must be a Tensor, received list"),
+        (
+            "shape",
+            lambda: Split(good.images, ints(9, 1)),
+            r"labels \(N,\) int64; received",
+        ),
+        ("dtype", lambda: Split(good.images, torch.zeros(9)), "torch.float32"),
+        (
+            "device",
+            lambda: Split(on_meta.images, ints(9)),
+            r"on one device; split.to\(device\)",
+        ),
+        ("count", lambda: list(raw), "take split.images"),
+        ("count", lambda: raw[np.int64(3)], "take split.images"),
+        ("count", lambda: raw[torch.tensor(3)], "take split.images"),
+    ],
+    "data.Split.to": [("device", lambda: raw.to("gpu"), "device type")],
+    "data.Split.scaled": [("twice", lambda: raw.scaled().scaled(), "scaled already")],
+    "data.Split.normalised": [
+        ("twice", lambda: raw.scaled().normalised(0.1, 0.3), "scaled already"),
+        ("range", lambda: raw.normalised(0.1, 0.0), "std must be more than 0"),
+        (
+            "range",
+            lambda: raw.normalised(33.3, 78.6),
+            "mean, of pixels from 0 to 1, must be",
+        ),
+        ("range", lambda: raw.normalised(0.1, math.nan), "std, of pixels"),
+    ],
+    "data.Split.hold_out": [
+        (
+            "share",
+            lambda: raw.hold_out(0.1),
+            "hold out must be a whole number, 1 to 8, received 0.1",
+        ),
+        ("count", lambda: raw.hold_out(9), "1 to 8, received 9"),
+        ("count", lambda: raw.hold_out(True), "received True"),
+        ("range", lambda: raw.hold_out(3, seed="a"), "seed must be a whole number"),
+    ],
+    "data.Dataset.mean": [
+        ("twice", lambda: replace(whole, train=good).mean, "of uint8 pixels as loaded"),
+        (
+            "count",
+            lambda: replace(whole, train=raw[:0]).mean,
+            "of uint8 pixels as loaded",
+        ),
+    ],
+    "train.fit": [
+        (
+            "container",
+            lambda: fit((good.images, good.labels)),
+            "must be a Split, received tuple",
+        ),
+        (
+            "container",
+            lambda: fit(torch.utils.data.DataLoader(raw.images)),
+            "received DataLoader",
+        ),
+        (
+            "container",
+            lambda: fit(model=Untouched, optimizer=sgd(Untouched())),
+            "model must be a Module, received the class Untouched",
+        ),
+        (
+            "container",
+            lambda: fit(optimizer=torch.optim.SGD),
+            "optimizer must be a Optimizer, received the class SGD",
+        ),
+        (
+            "container",
+            lambda: fit(generator=0),
+            r"generator must be a Generator: torch.Generator\(\)",
+        ),
+        (
+            "container",
+            lambda: fit(loss_fn=nn.CrossEntropyLoss),
+            "loss_fn must be a function",
+        ),
+        (
+            "container",
+            lambda: fit(loss_fn=nn.CrossEntropyLoss(reduction="sum")),
+            "the mean over the batch, received 'sum'",
+        ),
+        ("container", lambda: fit(test=(good.images, good.labels)), "received tuple"),
+        ("container", lambda: fit_by(lambda o: LambdaLR), "a schedule of this optimizer"),
+        ("dtype", lambda: fit(raw), r"call .scaled\(\)"),
+        ("dtype", lambda: fit(test=raw), r"call .scaled\(\)"),
+        ("count", lambda: fit(good[:0]), "at least one example"),
+        ("count", lambda: fit(test=good[:0]), "at least one example"),
+        ("count", lambda: fit(epochs=-1), "epochs must be a whole number, 0 or more"),
+        ("count", lambda: fit(epochs=2.5), "received 2.5"),
+        ("count", lambda: fit(epochs="3"), "received '3'"),
+        ("range", lambda: fit(batch_size=0), "batch_size must be a whole number"),
+        (
+            "range",
+            lambda: fit(Split(good.images, good.labels - 1)),
+            "labels must be 0 or more, received -1",
+        ),
+        (
+            "device",
+            lambda: fit(on_meta),
+            r'must be on cpu, as the model is: split.to\("cpu"\)',
+        ),
+        (
+            "state",
+            lambda: fit(optimizer=sgd(Untouched())),
+            "none of the model's parameters.*make it anew",
+        ),
+        (
+            "state",
+            lambda: fit_by(lambda o: LambdaLR(sgd(Untouched()), lambda t: 1)),
+            "a schedule of this optimizer",
+        ),
+        ("twice", lambda: fit_by(over), "step 3 of a schedule of 2 steps: it is over"),
+    ],
+    "train.evaluate": [
+        ("container", lambda: train.evaluate(Untouched(), (1, 2)), "must be a Split"),
+        ("container", lambda: train.evaluate(Untouched, good), "model must be a Module"),
+        ("dtype", lambda: train.evaluate(Untouched(), raw), "call .scaled"),
+        ("shape", lambda: train.evaluate(nn.Flatten(0), good), r"logits \(B, K\)"),
+        (
+            "range",
+            lambda: train.evaluate(Untouched(), good, batch_size=2.5),
+            "batch_size must be",
+        ),
+    ],
+    "train.batches": [
+        ("count", lambda: train.batches(-1, 2), "n, the number of examples, must be"),
+        ("container", lambda: train.batches(good, 2), "received Split"),
+        ("range", lambda: train.batches(9, True), "batch_size must be a whole number"),
+        ("container", lambda: train.batches(9, 2, 0), "generator must be"),
+    ],
+    "train.accuracy": [
+        (
+            "container",
+            lambda: train.accuracy([[1.0]], [0]),
+            "logits must be a Tensor, received list",
+        ),
+        (
+            "shape",
+            lambda: train.accuracy(torch.zeros(3, 2), ints(3, 1)),
+            r"labels \(B,\) int64",
+        ),
+        (
+            "dtype",
+            lambda: train.accuracy(torch.zeros(3, 2), torch.zeros(3)),
+            "torch.float32",
+        ),
+        (
+            "count",
+            lambda: train.accuracy(torch.zeros(0, 2), ints(0)),
+            "at least one example",
+        ),
+        (
+            "range",
+            lambda: train.accuracy(torch.full((2, 2), math.nan), ints(2)),
+            "the logits must be numbers",
+        ),
+    ],
+    "train.warmup_decay": [
+        (
+            "count",
+            lambda: train.warmup_decay(12, 10),
+            "step 12 of a schedule of 10 steps",
+        ),
+        ("count", lambda: train.warmup_decay(0, 0), "steps must be a whole number"),
+        ("share", lambda: train.warmup_decay(0, 10, 1.0), "warmup, .* between 0 and 1"),
+    ],
+    "train.seed_everything": [
+        (
+            "range",
+            lambda: train.seed_everything(-1),
+            "seed must be a whole number, 0 to 4294967295",
+        ),
+        ("range", lambda: train.seed_everything(2**40), "0 to 4294967295"),
+    ],
+    "train.History": [("name", lambda: train.History(losses=[]), "losses")],
+    "train.History.extend": [
+        ("container", lambda: train.History().extend([1.0]), "must be a History")
+    ],
+    "models.RandomShift": [
+        (
+            "range",
+            lambda: models.RandomShift(-1),
+            "pixels must be a whole number, 0 or more",
+        )
+    ],
+    "models.RandomShift.forward": [
+        (
+            "shape",
+            lambda: models.RandomShift(1)(images),
+            r"a tensor \(B, C, H, W\), received \(2, 8, 8\)",
+        )
+    ],
+    "models.Crop": [
+        ("range", lambda: models.Crop(2.5), "size must be a whole number"),
+        ("range", lambda: models.Crop(26, -1), "shift must be"),
+    ],
+    "models.Crop.forward": [
+        (
+            "range",
+            lambda: models.Crop(40)(good.images),
+            r"Crop\(40, shift=0\) needs images of 40 pixels",
+        ),
+        (
+            "range",
+            lambda: models.Crop(28, 2).eval()(good.images),
+            "needs images of 32 pixels",
+        ),
+        ("shape", lambda: models.Crop(2)(images), r"\(B, C, H, W\)"),
+    ],
+    "models.RandomFlip": [
+        (
+            "container",
+            lambda: models.RandomFlip()([images]),
+            r"\(B, C, H, W\), received list",
+        )
+    ],
+    "models.RandomFlip.forward": [
+        ("shape", lambda: models.RandomFlip().eval()(images), r"\(B, C, H, W\)")
+    ],
+    "models.mlp": [
+        (
+            "container",
+            lambda: models.mlp([784, 10]),
+            r"each size in mlp\(784, 100, 10\).*received list",
+        ),
+        (
+            "container",
+            lambda: models.mlp(784, 9, 10, activation=nn.ReLU()),
+            "activation must be a class",
+        ),
+        ("count", lambda: models.mlp(784), "the number of sizes .* 2 or more"),
+        ("range", lambda: models.mlp(784, 0, 10), "1 or more, received 0"),
+    ],
+    "models.cnn": [
+        ("container", lambda: models.cnn(16, 32), r"groups of channels: cnn\(\(16,\)"),
+        ("count", lambda: models.cnn(), "groups of channels"),
+        ("range", lambda: models.cnn((8,), kernel=4, padded=True), "odd size"),
+        ("share", lambda: models.cnn((8,), dropout=-1.0), "between 0 and 1"),
+        ("shape", lambda: models.cnn((8,), size=4), "Kernel size can't be greater"),
+    ],
+    "models.r1a": [("share", lambda: models.r1a(3.0), "between 0 and 1")],
+    "models.r1b": [("share", lambda: models.r1b(-1), "between 0 and 1")],
+    "models.cosine_filters": [
+        ("range", lambda: models.cosine_filters(1), "k must be a whole number, 2 or more")
+    ],
+    "models.fix_first": [
+        ("container", lambda: models.fix_first(models.cnn), "model must be a Sequential"),
+        ("shape", lambda: models.fix_first(models.mlp(784, 10)), "a convolution to fix"),
+        (
+            "shape",
+            lambda: models.fix_first(models.cnn((4,))),
+            "must be 1→48 channels|to be fixed",
+        ),
+    ],
+    "models.MirrorAverage": [
+        ("container", lambda: models.MirrorAverage(models.cnn), "model must be a Module")
+    ],
+    "models.MirrorAverage.forward": [
+        ("shape", lambda: models.MirrorAverage(Untouched())(images), r"\(B, C, H, W\)")
+    ],
+    "recipes.Recipe": [
+        ("count", lambda: replace(recipe, epochs=0), "epochs must be"),
+        (
+            "share",
+            lambda: replace(recipe, warmup=2.0),
+            "warmup must be a number between 0 and 1",
+        ),
+        (
+            "container",
+            lambda: replace(recipe, network=Untouched()),
+            "network must be a function that makes one",
+        ),
+        (
+            "container",
+            lambda: replace(recipe, optimizer=sgd(Untouched())),
+            "optimizer must be a function",
+        ),
+    ],
+    "recipes.Recipe.start": [
+        ("count", lambda: recipe.start(0, 0), "examples must be"),
+        ("range", lambda: recipe.start(9, None), "seed must be"),
+    ],
+    "recipes.splits": [
+        (
+            "container",
+            lambda: recipes.splits("mlp-97"),
+            "recipe must be a Recipe, received 'mlp-97'",
+        ),
+        ("name", lambda: recipes.splits(replace(recipe, dataset="x")), "no data set 'x'"),
+    ],
+    "recipes.normalised": [
+        ("container", lambda: recipes.normalised(recipe, raw), "what data.load gives")
+    ],
+    "recipes.run": [
+        ("dtype", lambda: recipes.run(recipe, good, raw, 0), "call .scaled"),
+        ("container", lambda: recipes.run(recipe, (1, 2), good, 0), "must be a Split"),
+        ("count", lambda: recipes.run(recipe, good, good[:0], 0), "at least one example"),
+        ("name", lambda: recipes.run("mlp-97", good, good, 0), "recipe must be a Recipe"),
+    ],
+    "records.recorded": [
+        (
+            "name",
+            lambda: records.recorded("mnist99"),
+            "has not been recorded; it is made by",
+        ),
+        ("container", lambda: records.recorded(None), "name must be a str"),
+    ],
+    "records.line": [
+        ("name", lambda: records.line("race"), "the record of a recipe, received 'race'")
+    ],
+    "figures.picture": [
+        (
+            "container",
+            lambda: figures.picture(plt.subplots(), ALT),
+            "fig must be a Figure, as fig, ax = plt.subplots",
+        ),
+        (
+            "name",
+            lambda: figures.picture(plt.figure(), "loss"),
+            "alt must say what is to be seen",
+        ),
+        ("container", lambda: figures.picture(plt.figure(), None), "alt must say"),
+    ],
+    "figures.put": [("container", lambda: figures.put(plt.figure()), "caption|Picture")],
+    "figures.show": [
+        ("container", lambda: figures.show(plt, ALT), "fig must be a Figure")
+    ],
+    "figures.show_images": [
+        ("container", lambda: figures.show_images(raw, alt=ALT), "split.images")
+    ],
+    "figures.image_grid": [
+        ("container", lambda: grid(raw), "split.images"),
+        ("shape", lambda: grid(torch.zeros(2, 3, 8, 8)), "one channel each"),
+        ("shape", lambda: grid(torch.zeros(8, 8)), "one channel each"),
+        ("count", lambda: grid(images[:0]), "one channel each"),
+        ("count", lambda: grid(images, titles=["a"]), "as many titles, received 1"),
+        ("container", lambda: grid(images, titles="ab"), "as many titles"),
+        ("dtype", lambda: grid(images.to(torch.complex64)), "real numbers"),
+        ("range", lambda: grid(images + math.nan), "without nan and inf"),
+        ("range", lambda: grid(images, columns=0), "columns must be"),
+        ("range", lambda: grid(images, size=-1), "size, in inches, must be"),
+    ],
+    "figures.curves": [
+        ("container", lambda: curves([1, 2]), "histories must be a dict"),
+        ("count", lambda: curves({}), "histories must be a dict"),
+        ("count", lambda: curves({"a": []}), "a curve is a list of numbers"),
+        (
+            "name",
+            lambda: curves({"a": train.History(loss=[1.0])}, "los"),
+            r"no numbers under 'los'; this history has \['loss'\]",
+        ),
+        (
+            "shape",
+            lambda: curves({"a": torch.zeros(3, 2)}),
+            "a curve is a list of numbers",
+        ),
+        ("dtype", lambda: curves({"a": "abc"}), "a curve is a list of numbers"),
+        ("range", lambda: curves({"a": [math.nan]}), "a curve is a list of numbers"),
+        ("range", lambda: curves({"a": [-1.0]}, logy=True), "numbers above 0"),
+    ],
+    "figures.confusion": [
+        ("shape", lambda: confusion(ints(4, 1), ints(4)), r"must both be \(N,\)"),
+        ("count", lambda: confusion(ints(4), ints(1)), r"must both be \(N,\)"),
+        ("range", lambda: confusion(ints(2) - 1, ints(2)), "whole numbers from 0 to 3"),
+        (
+            "dtype",
+            lambda: confusion(ints(2), torch.zeros(2, requires_grad=True)),
+            "whole numbers",
+        ),
+    ],
+    "interactive.stepper": [
+        (
+            "container",
+            lambda: interactive.stepper([picture(), picture()], "k"),
+            "frames must be a dict",
+        ),
+        ("count", lambda: interactive.stepper({1: picture()}, "k"), "two frames or more"),
+        (
+            "name",
+            lambda: interactive.stepper({1: picture(), "1": picture()}, "k"),
+            "two frames read the same, received '1'",
+        ),
+        (
+            "name",
+            lambda: interactive.stepper({1: picture(), 2: picture()}, "k", start=3),
+            "start 3 is not one of",
+        ),
+    ],
+    "interactive.quiz": [
+        (
+            "container",
+            lambda: interactive.quiz("q", ["a", "b"], "a"),
+            "answers must be a dict",
+        ),
+        (
+            "container",
+            lambda: interactive.quiz("q", {"a": None, "b": "x"}, "a"),
+            "needs a reason",
+        ),
+        (
+            "name",
+            lambda: interactive.quiz("q", {"a": "x", "b": "y"}, "c"),
+            "'c' is not one of",
+        ),
+    ],
+    "checkpoint.save": [
+        (
+            "container",
+            lambda: checkpoint.save("/tmp/lessons-x.pt", Untouched()),
+            "such as model.state_dict.* not Untouched",
+        ),
+        (
+            "container",
+            lambda: checkpoint.save("/tmp/lessons-x.pt", {"a": lambda: 1}),
+            "was not written",
+        ),
+    ],
+    "checkpoint.load": [
+        (
+            "name",
+            lambda: checkpoint.load("/nowhere/a.pt"),
+            "there is no checkpoint /nowhere/a.pt",
+        ),
+        ("name", lambda: checkpoint.load("/tmp"), "cannot be read: Is a directory"),
+    ],
+    "checkpoint.fit_with_checkpoint": [
+        ("count", lambda: with_checkpoint(epochs=0), "epochs must be"),
+        ("dtype", lambda: with_checkpoint(split=raw), "call .scaled"),
+        ("container", lambda: with_checkpoint(split=[1]), "must be a Split"),
+    ],
+    "distributed.group": [
+        ("device", lambda: distributed.group("gpu").__enter__(), "device type")
+    ],
+    "distributed.sum_over_ranks": [
+        ("container", lambda: distributed.sum_over_ranks(), "number")
+    ],
+    "fit.fit": [
+        (
+            "state",
+            lambda: fit(optimizer=sgd(Untouched()), loop=scale_fit.fit),
+            "none of the model's parameters",
+        )
+    ],
+    "fit.evaluate": [
+        ("container", lambda: scale_fit.evaluate(Untouched(), (1, 2)), "must be a Split")
+    ],
+    "graph.graphed": [("container", lambda: graph.graphed(), "step")],
+    "graph.undone": [
+        ("container", lambda: graph.undone(models.mlp, None).__enter__(), "attribute")
+    ],
+    "run.main": [
+        ("name", lambda: command("mnist"), "invalid choice: 'mnist'"),
+        ("count", lambda: command("R5", "--epochs", "0"), "0 is not 1 or more"),
+        (
+            "range",
+            lambda: command("R5", "--seed", "-1"),
+            "-1 is not from 0 to 4294967295",
+        ),
+        (
+            "range",
+            lambda: command("R5", "--epochs", "1e9"),
+            "invalid whole number value: '1e9'",
+        ),
+        (
+            "name",
+            lambda: command("R5", "--save", "a", "--json", "./a"),
+            "need a file each",
+        ),
+    ],
+}
+
+
+def public_functions():
+    """Every function, class and method without an underscore, as module.name."""
+    for module_name in MODULES.split():
+        module = importlib.import_module(f"lessons_src.{module_name}")
+        short = module_name.removeprefix("scale.")
+        for name, thing in vars(module).items():
+            is_own = getattr(thing, "__module__", None) == module.__name__
+            is_error = inspect.isclass(thing) and issubclass(thing, Exception)
+            if name[0] == "_" or not is_own or not callable(thing) or is_error:
+                continue
+            yield f"{short}.{name}"
+            for part, method in vars(thing).items() if inspect.isclass(thing) else ():
+                is_method = inspect.isfunction(method) or isinstance(method, property)
+                if part[0] != "_" and is_method and method is not F.cross_entropy:
+                    yield f"{short}.{name}.{part}"
+
+
+LINES = [(function, *line) for function, lines in MISTAKES.items() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "mistake", "words"),
+    LINES,
+    ids=[f"{number}-{line[0]}-{line[1]}" for number, line in enumerate(LINES)],
+)
+def test_a_mistake_is_named(function, kind, mistake, words):
+    """An error with these words, and not a wrong result, before anything is done."""
+    errors = (ValueError, TypeError, AttributeError, RuntimeError, OSError)
+    with pytest.raises(errors, match=words):
+        mistake()
+    plt.close("all")
+
+
+def test_every_public_function_has_its_line():
+    """A new one needs a line in MISTAKES, or a reason why nobody can get it wrong."""
+    table, inside = {*MISTAKES, *NOTHING_TO_GET_WRONG.split()}, INSIDE.split()
+    functions = set(public_functions())
+    covered = {f for f in functions if f in inside or f.split(".")[0] in inside}
+    missing = functions - covered - table
+    assert not missing, f"no line in MISTAKES for {sorted(missing)}"
+    gone = (table | {f for f in inside if "." in f}) - functions
+    assert not gone, f"these lines are of functions that are not there: {sorted(gone)}"
+    assert {kind for _, kind, *_ in LINES} == set(KINDS)
+
+
+def test_what_is_inside_is_not_used_by_the_lessons():
+    """Functions without checks of their own are called by lessons_src alone."""
+    pages = [*ROOT.glob("lessons/*.ipynb"), *ROOT.glob("book/*.ipynb")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    for name in INSIDE.split():
+        module, _, function = name.rpartition(".")
+        if module in ("figures", "interactive", "checkpoint", "distributed", "fit"):
+            assert f"{module}.{function}(" not in text, name
