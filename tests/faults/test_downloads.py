@@ -1,75 +1,20 @@
-"""Downloads, with faults injected: a small data set of our own behind a server on this
-machine."""
+"""Downloads and files on disk, with faults injected. Each ends, within seconds, in the
+right data, or in the stand-in with the reason."""
 
 import gzip
-import hashlib
+import os
+import signal
 import socket
+import stat
 import struct
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests  # before a process is made that may not read the library
 import torch
 
-from lessons_src import data, standin
-
-
-def idx_files(n_train=6, n_test=3):
-    """The four files of a tiny data set in MNIST's format: name -> bytes."""
-    contents = []
-    for n in (n_train, n_test):
-        contents.append(struct.pack(">IIII", 2051, n, 28, 28) + bytes(range(n)) * 784)
-        contents.append(struct.pack(">II", 2049, n) + bytes(k % 10 for k in range(n)))
-    return {f: gzip.compress(c) for f, c in zip(data.FILES, contents, strict=True)}
-
-
-@pytest.fixture
-def server():
-    """A mirror that serves `served` (path -> bytes) and notes the paths `asked` for;
-    `delay` seconds pass before it answers."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            http.asked.append(self.path)
-            time.sleep(http.delay)
-            body = http.served.get(self.path)
-            self.send_response(200 if body is not None else 404)
-            self.send_header("Content-Length", str(len(body or b"")))
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, *args):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.served, http.asked, http.delay = {}, [], 0.0
-    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
-    http.address = f"http://127.0.0.1:{http.server_port}"
-    yield http
-    http.shutdown()
-
-
-@pytest.fixture
-def tiny(monkeypatch, server):
-    """ "mnist" becomes the tiny data set, its only published mirror a dead port, and
-    the stand-in three images: what the whole one is, tests/test_data.py says."""
-    files = idx_files()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        dead = s.getsockname()[1]
-    source = dict(
-        data.SOURCES["mnist"],
-        mirrors=(f"http://127.0.0.1:{dead}/",),
-        sha256=tuple(hashlib.sha256(c).hexdigest() for c in files.values()),
-    )
-    monkeypatch.setitem(data.SOURCES, "mnist", source)
-    few = [torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.arange(3)] * 2
-    monkeypatch.setattr(standin, "make", lambda: few)
-    monkeypatch.setattr(data, "_standins_used", set())
-    monkeypatch.delenv("LESSONS_DATA", raising=False)
-    server.served = {f"/MNIST/raw/{name}": content for name, content in files.items()}
-    return files
+from conftest import result_of, start_child
+from lessons_src import data, recipes
 
 
 def test_a_classroom_mirror_serves_the_files(tiny, server, tmp_path, monkeypatch):
@@ -183,3 +128,284 @@ def test_the_published_mirrors_are_https():
     for source in data.SOURCES.values():
         assert all(mirror.startswith("https://") for mirror in source["mirrors"])
         assert len(source["mirrors"]) >= 2 and len(source["sha256"]) == 4
+
+
+# Mirrors that misbehave -----------------------------------------------------------------
+
+
+def answer(handler, body, status=200, length=None, **headers):
+    """Status, headers and body, whatever the body is."""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+def reset(handler, body):
+    """The connection is cut with a reset in the middle."""
+    answer(handler, body[:20], length=len(body))
+    handler.wfile.flush()
+    linger = struct.pack("ii", 1, 0)
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    handler.connection.close()
+
+
+def drip(handler, body):
+    """A byte at a time."""
+    answer(handler, b"", length=len(body))
+    for k in range(60):
+        handler.wfile.write(body[k : k + 1])
+        time.sleep(0.05)
+
+
+def drip_headers(handler, body):
+    """A byte at a time, before the content begins."""
+    for k in range(60):
+        handler.wfile.write(
+            b"HTTP/1.1 200 OK and nothing more comes for a long time"[k:][:1]
+        )
+        time.sleep(0.05)
+
+
+def endless(handler, body):
+    """More than any file has."""
+    answer(handler, b"", length=10**12)
+    while True:
+        handler.wfile.write(bytes(2**16))
+
+
+def bomb(handler, body):
+    """20 MB of zeros in 20 kB, to be unpacked on the way."""
+    answer(handler, gzip.compress(bytes(20_000_000)), Content_Encoding="gzip")
+
+
+MIRRORS = {
+    "status 403": lambda h, body: answer(h, b"", 403),
+    "status 404": lambda h, body: answer(h, b"", 404),
+    "status 429": lambda h, body: answer(h, b"", 429, Retry_After="3600"),
+    "status 500": lambda h, body: answer(h, b"", 500),
+    "status 503": lambda h, body: answer(h, b"", 503),
+    "no content": lambda h, body: answer(h, b"", 204),
+    "a page": lambda h, body: answer(h, b"<html>Sign in to this network</html>"),
+    "half": lambda h, body: answer(h, body[: len(body) // 2], length=len(body)),
+    "too short a length": lambda h, body: answer(h, body, length=len(body) // 2),
+    "length is no number": lambda h, body: answer(h, body, length="much"),
+    "a byte too many": lambda h, body: answer(h, body + b"0"),
+    "nothing": lambda h, body: time.sleep(2),
+    "a redirect loop": lambda h, body: answer(h, b"", 302, Location=h.path),
+    "a reset": reset,
+    "a byte at a time": drip,
+    "headers a byte at a time": drip_headers,
+    "endless": endless,
+    "a bomb": bomb,
+}
+
+
+@pytest.mark.parametrize("fault", MIRRORS)
+def test_a_mirror_that_misbehaves(tiny, server, tmp_path, monkeypatch, capsys, fault):
+    """The next one gives the right data; where it is the only one, the stand-in serves,
+    the notice names it with the reason, and nothing of it is kept."""
+    monkeypatch.setattr(data, "TIMEOUT", 0.3)
+    monkeypatch.setattr(data, "LARGEST", 2**22)
+    server.behave = MIRRORS[fault]
+    monkeypatch.setenv("LESSONS_MIRROR", server.address + "/bad")
+    start = time.perf_counter()
+    assert data.load("mnist", tmp_path).standin
+    assert time.perf_counter() - start < 10
+    host = server.address.removeprefix("http://")
+    assert f"({host}: " in capsys.readouterr().out
+    assert not (tmp_path / "MNIST").exists()
+    good = f"{server.address}/MNIST/raw/"
+    source = dict(data.SOURCES["mnist"], mirrors=(good,))
+    monkeypatch.setitem(data.SOURCES, "mnist", source)
+    loaded = data.load("mnist", tmp_path)
+    assert not loaded.standin and len(loaded.train) == 6
+
+
+def test_training_for_a_record_ends_in_one_error(tiny, tmp_path, monkeypatch):
+    """Where the stand-in will not do: DataError."""
+    monkeypatch.setenv("LESSONS_DATA", str(tmp_path))
+    with pytest.raises(data.DataError, match="needs the real mnist"):
+        recipes.splits(recipes.OWN["mlp-97"])
+
+
+def test_a_proxy_that_is_dead(tiny, server, tmp_path, monkeypatch, capsys):
+    """Named by the environment: the stand-in at once."""
+    monkeypatch.setenv("LESSONS_MIRROR", "http://mirror.invalid/")
+    monkeypatch.setenv("http_proxy", data.SOURCES["mnist"]["mirrors"][0])
+    start = time.perf_counter()
+    assert data.load("mnist", tmp_path).standin
+    assert time.perf_counter() - start < 10
+    assert "mirror.invalid: ProxyError" in capsys.readouterr().out
+
+
+def test_a_mirror_without_http(tiny, tmp_path, monkeypatch, capsys):
+    """The reason says how an address begins."""
+    monkeypatch.setenv("LESSONS_MIRROR", "192.168.0.10:8001")
+    assert data.load("mnist", tmp_path).standin
+    assert "must begin with http:// or https://" in capsys.readouterr().out
+
+
+# Files and folders that are not what they should be -------------------------------------
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "a file").write_text("somebody's own", encoding="utf-8")
+
+
+def dangling(path):
+    path.unlink()
+    path.symlink_to("/nowhere/at/all")
+
+
+CACHES = [cut, flip, folder, dangling, lambda path: path.write_bytes(b"")]
+NAMES = ["cut", "one bit", "a folder", "a dangling link", "empty"]
+
+
+@pytest.mark.parametrize("damage", CACHES, ids=NAMES)
+def test_a_file_that_is_damaged(tiny, server, tmp_path, monkeypatch, capsys, damage):
+    """A mirror gives the right data, and what can be mended is; without one the stand-in
+    serves. A folder of that name is left alone."""
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    data.load("mnist", tmp_path)
+    file = tmp_path / "MNIST/raw" / data.FILES[0]
+    damage(file)
+    monkeypatch.delenv("LESSONS_MIRROR")
+    assert data.load("mnist", tmp_path).standin
+    assert str(file) in capsys.readouterr().out
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    assert not data.load("mnist", tmp_path).standin
+    assert file.is_dir() == (damage is folder)
+    assert file.is_dir() or file.read_bytes() == tiny[data.FILES[0]]
+
+
+@pytest.mark.parametrize("damage", CACHES, ids=NAMES)
+def test_a_kept_standin_that_is_damaged(tiny, tmp_path, damage):
+    """It is made anew, never read wrong."""
+    whole = data.load("digits", tmp_path).train
+    damage(tmp_path / "standin-1.npz")
+    again = data.load("digits", tmp_path).train
+    assert torch.equal(whole.images, again.images)
+    assert torch.equal(whole.labels, again.labels)
+
+
+def test_no_flipped_bit_of_the_standin_is_read(tiny, tmp_path):
+    """Anywhere in the file."""
+    whole, kept = data.load("digits", tmp_path).train, tmp_path / "standin-1.npz"
+    content = kept.read_bytes()
+    for place in range(0, len(content), 97):
+        kept.write_bytes(
+            content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+        )
+        again = data.load("digits", tmp_path).train
+        assert torch.equal(whole.images, again.images), place
+        assert torch.equal(whole.labels, again.labels), place
+
+
+def test_a_misspelt_folder_is_shown_and_not_made(
+    tiny, server, tmp_path, monkeypatch, capsys
+):
+    """By the environment or as an argument, relative or from home: the notice shows the
+    whole path, and nothing is made there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    monkeypatch.setenv("LESSONS_DATA", "datsets/all")
+    assert data.load("mnist").standin
+    assert f"There is no folder {tmp_path}/datsets/all" in capsys.readouterr().out
+    assert data.load("mnist", "~/datsets").standin
+    assert f"There is no folder {tmp_path}/datsets" in capsys.readouterr().out
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "datasets").mkdir()
+    for name in ("~/datasets", "datasets"):
+        loaded = data.load("mnist", name)
+        assert loaded.source == f"{tmp_path}/datasets/MNIST/raw"
+
+
+def test_a_path_with_spaces_and_umlauts(tiny, server, tmp_path, monkeypatch):
+    """And brackets, a percent sign, a hash."""
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    odd = tmp_path / "Übungs daten [1] 100% #2"
+    odd.mkdir()
+    assert not data.load("mnist", odd).standin
+    server.served.clear()
+    assert not data.load("mnist", odd).standin
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "unreadable"])
+def test_a_folder_without_permission(tiny, server, tmp_path, monkeypatch, nobody, mode):
+    """Read-only: the right data, in memory. Unreadable: they too, or the stand-in."""
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    root = tmp_path / "data"
+    root.mkdir()
+    requests.get(server.address)  # what the library reads at first, it has read
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o755)  # another user gets as far as this
+    root.chmod(mode)
+
+    def loads():
+        return data.load("mnist", root).standin, data.load("digits", root).name
+
+    assert result_of(*start_child(loads, nobody)) == (False, "digits")
+    root.chmod(0o755)
+    assert not any(root.iterdir())
+
+
+def test_a_disk_that_is_full(tiny, server, full_disk, monkeypatch):
+    """The right data, in memory; no half of a file stays."""
+    root, fill = full_disk
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    fill()
+    assert not data.load("mnist", root).standin
+    assert data.load("digits", root).name == "digits"
+    assert [path for path in root.rglob("*") if path.is_file()] == [root / "filler"]
+
+
+def test_others_can_read_what_one_downloads(tiny, server, tmp_path, monkeypatch):
+    """A shared folder: the permissions are those of the umask."""
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    before = os.umask(0o027)
+    try:
+        data.load("mnist", tmp_path)
+    finally:
+        os.umask(before)
+    file = tmp_path / "MNIST/raw" / data.FILES[0]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_six_processes_at_once(tiny, server, tmp_path, monkeypatch):
+    """All get the right data, and four whole files stay."""
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    children = [
+        start_child(lambda: data.load("mnist", tmp_path).standin) for _ in range(6)
+    ]
+    assert [result_of(*child) for child in children] == [False] * 6
+    left = sorted(path.name for path in (tmp_path / "MNIST/raw").iterdir())
+    assert left == sorted(data.FILES)
+
+
+def test_killed_in_the_middle(tiny, server, tmp_path, monkeypatch):
+    """Of a download: the next process has the right data."""
+    server.behave = drip
+    monkeypatch.setenv("LESSONS_MIRROR", server.address + "/bad")
+    child = start_child(lambda: data.load("mnist", tmp_path))
+    while not server.asked:
+        time.sleep(0.01)
+    os.kill(child[0], signal.SIGKILL)
+    assert result_of(*child) is None
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    assert not data.load("mnist", tmp_path).standin

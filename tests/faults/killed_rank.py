@@ -1,0 +1,73 @@
+"""What test_trainings.py runs on two ranks, by torchrun: FOLDER "RANK STAGE" kills that
+rank at that stage; FOLDER "" trains to the end and writes FOLDER/loss.pt."""
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lessons_src.data import Split
+from lessons_src.scale import checkpoint, distributed
+
+
+def training(loop, kill=lambda stage: None):
+    """Three epochs of three batches, the test split after each."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(96, 1, 6, 6, generator=generator)
+    split = Split(images, torch.arange(96) % 3)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    calls = 0
+
+    def cross_entropy(logits, y):
+        nonlocal calls
+        calls += model.training
+        if calls == 5:  # in epoch 2
+            kill("in a batch" if model.training else "")
+        if calls == 6 and not model.training:
+            kill("in evaluate")
+        return F.cross_entropy(logits, y)
+
+    options = {"batch_size": 32, "test": split[:40], "progress": False}
+    options["generator"] = torch.Generator().manual_seed(0)
+    return loop(model, split, 3, optimizer, loss_fn=cross_entropy, **options)
+
+
+def main(folder: Path, planned: str) -> None:
+    """All stages of a training on two ranks."""
+    victim, _, last = planned.partition(" ")
+
+    def kill(stage):
+        if stage == last and os.environ["RANK"] == victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    kill("before the group")
+    save, saved = torch.save, []
+
+    def save_and_kill(state, file):
+        saved.append(state)
+        save(state, file)
+        if len(saved) == 2:
+            kill("in save")
+
+    torch.save = save_and_kill
+    with distributed.group("cpu"):
+        kill("in the group")
+        if victim == "1" and last == "in save":  # rank 1 waits while rank 0 writes
+            distributed.on_rank_0(lambda: None)
+            kill("in save")
+        loop = partial(checkpoint.fit_with_checkpoint, folder / "a.pt")
+        history = training(loop, kill)
+        if distributed.rank() == 0:
+            torch.save = save
+            torch.save(history.loss, folder / "loss.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
