@@ -104,7 +104,9 @@ def machine() -> dict:
 def processor() -> str:
     """The processor's name, as Linux or Python gives it."""
     with contextlib.suppress(OSError):
-        name = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+        name = re.search(
+            r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        )
         if name:
             return name[1]
     return platform.processor() or platform.machine()
@@ -137,7 +139,7 @@ def replace_file(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -151,7 +153,7 @@ def check_replaces(name: str, seeds: int, args) -> None:
     path = record_path(name, args)
     if args.force or not path.exists():
         return
-    there = number_of_seeds(json.loads(path.read_text()))
+    there = number_of_seeds(json.loads(path.read_text(encoding="utf-8")))
     if there > seeds:
         raise RecordError(
             f"{path} has {there} seeds, and would be replaced by {seeds}. --force does "

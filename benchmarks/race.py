@@ -365,7 +365,7 @@ class Progress:
         self.state = {"settings": settings, "done": {}, "load": []}
         if path is None or not path.exists():
             return
-        state = json.loads(path.read_text())
+        state = json.loads(path.read_text(encoding="utf-8"))
         if state["settings"] == settings:
             self.state = state
             trainings = sum(map(len, state["done"].values()))

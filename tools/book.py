@@ -33,14 +33,14 @@ def main() -> int:
     stamp, now = BUILD / "inputs", digest()
     vendor()
     command = ["jupyter-book", "build", ".", "-W", "-n", "--keep-going", "-q"]
-    if not stamp.is_file() or stamp.read_text() != now:
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != now:
         command.append("--all")  # what every page depends on has changed: write them all
     if run(command):
         # Without what it remembers, the next build warns again.
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         print("\nThe build failed, or gave warnings, which are errors here: see above.")
         return 1
-    stamp.write_text(now)
+    stamp.write_text(now, encoding="utf-8")
     print(
         f"\nThe book is built: open {BUILD / 'html' / 'index.html'}, or run: make serve"
     )
@@ -58,9 +58,11 @@ def digest() -> str:
 
 def vendor() -> None:
     """Bring the lock file's npm packages and lay out `_vendor/`, unless it is there."""
-    made_from = (ROOT / "package-lock.json").read_text() + Path(__file__).read_text()
+    made_from = (ROOT / "package-lock.json").read_text(encoding="utf-8") + Path(
+        __file__
+    ).read_text(encoding="utf-8")
     stamp = VENDOR / ".made-from"
-    if stamp.is_file() and stamp.read_text() == made_from:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == made_from:
         return
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     if run(["npm", "ci", *options]):
@@ -69,18 +71,20 @@ def vendor() -> None:
         )
     shutil.rmtree(VENDOR, ignore_errors=True)
     VENDOR.mkdir()
-    (VENDOR / "fonts.css").write_text("".join(face(*cut) for cut in FACES))
+    (VENDOR / "fonts.css").write_text(
+        "".join(face(*cut) for cut in FACES), encoding="utf-8"
+    )
     katex = NPM / "katex" / "dist"
-    css = (katex / "katex.min.css").read_text()
+    css = (katex / "katex.min.css").read_text(encoding="utf-8")
     css = re.sub(r',url\([^)]*\.(woff|ttf)\) format\("\w+"\)', "", css)
     css = re.sub(rf"fonts/{INLINED}", lambda match: data_url(katex / match[0]), css)
-    (VENDOR / "katex.css").write_text(css)
+    (VENDOR / "katex.css").write_text(css, encoding="utf-8")
     old = shutil.ignore_patterns("*.ttf", "*.woff")
     shutil.copytree(katex / "fonts", VENDOR / "fonts", ignore=old)
     for file in (NPM / "@jupyter-widgets" / "html-manager" / "dist").iterdir():
         if file.name == "embed.js" or file.suffix == ".woff2":
             shutil.copy(file, VENDOR)
-    stamp.write_text(made_from)
+    stamp.write_text(made_from, encoding="utf-8")
 
 
 def face(family: str, style: str, package: str) -> str:

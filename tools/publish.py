@@ -36,10 +36,10 @@ def publish(url: str, root: Path = ROOT) -> list[Path]:
     files += sorted(root.glob("lessons/*.ipynb")) + sorted(root.glob("book/*.ipynb"))
     changed = []
     for path in files:
-        old = path.read_text()
+        old = path.read_text(encoding="utf-8")
         new = stamped_config(old, url) if path.suffix == ".yml" else stamped(old, url)
         if new != old:
-            path.write_text(new)
+            path.write_text(new, encoding="utf-8")
             changed.append(path)
     return changed
 

@@ -271,7 +271,9 @@ def comparable(notebook) -> str:
             output.pop("traceback", None)
             # A figure is compared as SVG; its PNG is made of the same drawing.
             output.get("data", {}).pop("image/png", None)
-    patterns = get_sanitize_patterns((ROOT / "tests" / "sanitise.cfg").read_text())
+    patterns = get_sanitize_patterns(
+        (ROOT / "tests" / "sanitise.cfg").read_text(encoding="utf-8")
+    )
     return json.dumps(masked(notebook, patterns), sort_keys=True)
 
 

@@ -83,7 +83,7 @@ def test_the_command_measures_its_variants_and_writes_them(tmp_path, monkeypatch
     words = ["fashion", "--seeds", "2", "--results", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["/x/benchmarks/ablations.py", *words])
     ablations.main()
-    record = json.loads((tmp_path / "ablation-fashion.json").read_text())
+    record = json.loads((tmp_path / "ablation-fashion.json").read_text(encoding="utf-8"))
     assert record["command"] == "python -m benchmarks.ablations fashion --seeds 2"
     assert record["images"] == 256 and record["measured_on"] == "validation"
     assert [v["name"] for v in record["variants"]] == ["whole", "learned"]

@@ -34,7 +34,7 @@ def test_the_command_writes_what_it_measured(small, monkeypatch, tmp_path):
     """Every bug and its twin on both data sets; the cost is the difference of the
     twins' accuracies, seed by seed."""
     run(monkeypatch, tmp_path, "--seeds", "1")
-    record = json.loads((tmp_path / "bugs.json").read_text())
+    record = json.loads((tmp_path / "bugs.json").read_text(encoding="utf-8"))
     assert record["command"] == "python -m benchmarks.bugs --seeds 1"
     assert [bug["name"] for bug in record["bugs"]] == [
         bug.broken.__name__ for bug in bugs.BUGS

@@ -105,7 +105,7 @@ def record(tmp_path_factory):
         patch.setattr(sys, "argv", ["/x/benchmarks/cost.py", *arguments])
         cost.main()
     torch.set_num_threads(threads)
-    return json.loads((folder / "cost.json").read_text())
+    return json.loads((folder / "cost.json").read_text(encoding="utf-8"))
 
 
 def test_the_record(record):

@@ -101,7 +101,7 @@ def run(monkeypatch, folder, *words):
 def test_the_command_measures_and_writes(monkeypatch, tmp_path, capsys):
     """Bugs with what was found, alarms on the sound, seconds, machine, and a line each."""
     run(monkeypatch, tmp_path)
-    record = json.loads((tmp_path / "detector.json").read_text())
+    record = json.loads((tmp_path / "detector.json").read_text(encoding="utf-8"))
     assert record["command"] == "python -m benchmarks.detector"
     assert {"date", "machine", "versions", "rules"} <= record.keys()
     summary = record["summary"]["detector"]

@@ -115,7 +115,9 @@ def command(monkeypatch, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["/x/benchmarks/gpu.py", *map(str, arguments)])
         gpu.main()
-        return {p.name: json.loads(p.read_text()) for p in tmp_path.iterdir()}
+        return {
+            p.name: json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()
+        }
 
     return run
 

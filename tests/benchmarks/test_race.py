@@ -267,7 +267,7 @@ def command(tiny, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["/x/benchmarks/race.py", *arguments])
         race.main()
         path = tmp_path / "race.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     return run
 
@@ -335,7 +335,9 @@ def test_an_interruption_loses_one_training(command, tmp_path, monkeypatch, caps
     record = command(*arguments)
     assert calls[5:] == [("R5", 1), ("R5", 1), ("mlp-97", 1), ("mlp-98", 1)]
     assert record["rounds"] == 2 and all(len(r) == 2 for r in record["raw"].values())
-    part.write_text(json.dumps({"settings": {}, "done": {}, "load": []}))
+    part.write_text(
+        json.dumps({"settings": {}, "done": {}, "load": []}), encoding="utf-8"
+    )
     command("--rounds", "2", "--epochs", "R5=1")
     assert "of other settings: starting anew" in capsys.readouterr().out
 

@@ -44,7 +44,7 @@ def command(tiny, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", ["/x/benchmarks/record.py", *words])
         record.main()
         path = tmp_path / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     return run
 
@@ -198,7 +198,9 @@ def test_a_killed_command_resumes_to_the_same_record(tiny, tmp_path, monkeypatch
         words = [folder if word == "checkpoints" else word for word in COMMAND]
         monkeypatch.setattr(sys, "argv", ["record.py", *words])
         record.main()
-        runs.append(json.loads(Path("results/R1b.json").read_text())["runs"])
+        runs.append(
+            json.loads(Path("results/R1b.json").read_text(encoding="utf-8"))["runs"]
+        )
         # 4 batches and a test for each epoch
         assert len(calls) == (5 if folder == "checkpoints" else 30)
     torch.set_num_threads(threads)
@@ -215,7 +217,7 @@ RECORDS = sorted(records.FOLDER.glob("*.json"))
 @pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
 def test_every_record_belongs_to_a_recipe_and_adds_up(path):
     """Its command exists, its recipe is today's, its mean and sd are those of its runs."""
-    made = json.loads(path.read_text())
+    made = json.loads(path.read_text(encoding="utf-8"))
     _, _, module, *_ = made["command"].split()
     assert (
         made["name"] == path.stem and (ROOT / f"{module.replace('.', '/')}.py").exists()

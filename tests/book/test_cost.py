@@ -44,7 +44,7 @@ def page(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(IPython.display, "display", lambda m: shown.append(m.data))
         monkeypatch.setattr(figures, "put", lambda made: shown.append(made.svg))
         for name, record in changed.items():
-            (folder / f"{name}.json").write_text(json.dumps(record))
+            (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
         namespace = {}
         for cell in CODE:
             if "setup" not in tags(cell):
@@ -174,7 +174,7 @@ def test_the_page_is_in_the_book_and_is_stored():
     """In the contents, and in what the storing tool stores."""
     from tools import store
 
-    assert "file: book/cost" in (ROOT / "_toc.yml").read_text()
+    assert "file: book/cost" in (ROOT / "_toc.yml").read_text(encoding="utf-8")
     assert ROOT / "book" / "cost.ipynb" in store.notebooks()
     setup = next(c.source for c in cells("images_as_tensors") if c.cell_type == "code")
     assert CODE[0].source == setup, "the set-up cell is one text everywhere"

@@ -69,7 +69,7 @@ def lab(tmp_path_factory):
     for name, text in SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True)
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     address = serve(home)
     with sync_playwright() as play:
         started = play.chromium.launch(

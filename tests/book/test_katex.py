@@ -15,7 +15,8 @@ def built(tmp_path_factory):
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("out")
     (source / "index.rst").write_text(
         "Title\n=====\n\nFirst :math:`a`, then (:math:`b`).\n\n"
-        "Then :math:`\\frac{1` and :math:`c` alone.\n"
+        "Then :math:`\\frac{1` and :math:`c` alone.\n",
+        encoding="utf-8",
     )
     options = ["-q", "-C", "-D", "extensions=strict_katex", "-D", "katex_prerender=1"]
     run = subprocess.run(
@@ -25,7 +26,7 @@ def built(tmp_path_factory):
         text=True,
         check=True,
     )
-    return (out / "index.html").read_text(), run.stderr
+    return (out / "index.html").read_text(encoding="utf-8"), run.stderr
 
 
 def test_an_unreadable_formula_is_a_warning(built):

@@ -335,11 +335,11 @@ def test_welcome_lists_the_lessons_that_there_are():
     """The table on the welcome page names the lessons of the book and their minutes."""
     rows = re.findall(
         r"\((?:\.\./)?(lessons/\w+)\.ipynb\) \| .+ \| (\d+) \| (\d+) \|",
-        (ROOT / "book/index.md").read_text(),
+        (ROOT / "book/index.md").read_text(encoding="utf-8"),
     )
     minutes = {}
     for lesson in LESSONS:
-        text = (ROOT / f"{lesson}.ipynb").read_text()
+        text = (ROOT / f"{lesson}.ipynb").read_text(encoding="utf-8")
         minutes[lesson] = re.search(MINUTES, text).groups()
     assert {
         lesson: (reading, exercises) for lesson, reading, exercises in rows

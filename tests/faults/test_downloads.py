@@ -119,7 +119,7 @@ def test_a_root_that_cannot_be_written(tiny, server, tmp_path, monkeypatch):
     """Under a regular file no folder can be made: said, and the stand-in serves."""
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     file = tmp_path / "file"
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     assert data.load("mnist", root=file / "data").standin
 
 

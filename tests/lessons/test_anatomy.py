@@ -266,7 +266,9 @@ def test_citations_are_the_bibliographys(lesson):
 def test_every_boxed_equation_is_tested_by_name(lesson):
     """The equation `eq-name` in a result box has a test function `test_eq_name`."""
     labels = re.findall(r'<a id="(eq-[\w-]+)">', "".join(block(lesson, "result")))
-    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    tests = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")
+    )
     for name in labels:
         assert f"def test_{name.replace('-', '_')}(" in tests, name
     boxed = sum(text.count("$$") // 2 for text in block(lesson, "result"))
@@ -401,7 +403,7 @@ def test_is_valid_python(lesson):
 
 def test_toc_lists_what_exists():
     """The book's table of contents names every lesson, and nothing that is not there."""
-    listed = re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text())
+    listed = re.findall(r"file: (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
     assert [x for x in listed if x.startswith("lessons/")] == [
         f"lessons/{n}" for n in NAMES
     ]

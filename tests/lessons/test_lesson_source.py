@@ -27,7 +27,7 @@ def test_an_appendix_is_found_too(tmp_path, monkeypatch):
 
 def test_appendices_stand_last_in_a_part_of_their_own():
     """In the contents: after all lessons, under "Appendix", and there alone."""
-    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["parts"]
     stems = {
         part.get("caption"): [
             c["file"].removeprefix("lessons/") for c in part["chapters"]

@@ -235,7 +235,7 @@ def test_two_ranks_train_like_one_process_and_like_the_library(page, tmp_path):
     imports += "import torch.nn.functional as F\nfrom torch import nn\n"
     functions = imports + source_of("average_gradients", "train_epoch", "fresh")
     script = tmp_path / "ranks.py"
-    script.write_text(RANKS.replace("{functions}", functions))
+    script.write_text(RANKS.replace("{functions}", functions), encoding="utf-8")
     command = [sys.executable, str(script), str(tmp_path)]
     jobs = [subprocess.Popen([*command, rank]) for rank in ("0", "1")]
     assert [job.wait(timeout=110) for job in jobs] == [0, 0]

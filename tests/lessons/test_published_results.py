@@ -286,7 +286,7 @@ def printed(beginning):
 
 
 def read(name):
-    return json.loads((records.FOLDER / f"{name}.json").read_text())
+    return json.loads((records.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def shown(values):
@@ -355,7 +355,7 @@ def test_no_number_of_ours_is_typed():
         c.source for c in cells(LESSON) if not any(t in c.source for t in told)
     )
     for path in records.FOLDER.glob("*.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         for run in record.get("runs", []):
             for text in (
                 f"{run['accuracy']:.2%}",

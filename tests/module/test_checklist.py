@@ -14,7 +14,7 @@ from benchmarks import planted, planted_bugs
 from lessons_src import data
 from lessons_src.detector.watch import Watch
 
-PAGE = (ROOT / "book/checklist.md").read_text()
+PAGE = (ROOT / "book/checklist.md").read_text(encoding="utf-8")
 LINES = {
     int(number): line for number, line in re.findall(r"^(\d+)\. .*`([^`]+)`$", PAGE, re.M)
 }

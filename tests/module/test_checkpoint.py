@@ -177,7 +177,7 @@ def test_a_disk_that_is_really_full():
 
 def test_an_unwritable_folder_is_named(tmp_path):
     """A folder under a regular file, which not even root can make."""
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"could not write .*nothing was written"):
         checkpoint.save(tmp_path / "file" / "a.pt", STATE)
 

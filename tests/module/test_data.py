@@ -170,7 +170,7 @@ def test_standin_where_nothing_can_be_written(tmp_path, standin, monkeypatch):
     made = [part for split in splits for part in (split.images, split.labels)]
     monkeypatch.setattr(standin_module, "make", lambda: made)  # the same, made once
     file = tmp_path / "file"
-    file.write_text("")
+    file.write_text("", encoding="utf-8")
     assert len(data.load("digits", root=file / "data").train) == 60_000
 
 

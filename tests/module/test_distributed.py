@@ -122,7 +122,10 @@ def test_the_command_by_torchrun_gives_the_weights_of_one_process(job, folder):
     """Recipe R5 on two ranks: weights to 1e-5, the same loss and accuracy, one line of
     result, the number of ranks in the JSON."""
     run_command(folder, 1)
-    alone, both = (json.loads((folder / f"command-{n}.json").read_text()) for n in (1, 2))
+    alone, both = (
+        json.loads((folder / f"command-{n}.json").read_text(encoding="utf-8"))
+        for n in (1, 2)
+    )
     first, second = (checkpoint.load(folder / f"command-{n}.pt") for n in (1, 2))
     same(second, first, 1e-5)
     for key in ("loss", "accuracy", "test_loss", "test_accuracy"):

@@ -202,7 +202,9 @@ def test_other_choices_differ_in_one_thing():
 def test_published_numbers_are_those_of_the_sources_text(name):
     """What is computed with is what the source prints; `digit` is its last one; it is cited."""
     result = PUBLISHED[name]
-    assert f"{{{result.cite}," in (ROOT / "book/references.bib").read_text()
+    assert f"{{{result.cite}," in (ROOT / "book/references.bib").read_text(
+        encoding="utf-8"
+    )
     assert 1 <= result.epoch <= AS_PUBLISHED[name].epochs
     numbers = re.findall(r"\d+(?:\.\d+)?", result.text.partition("%")[0])
     if result.accuracy is None:

@@ -73,7 +73,7 @@ def test_the_json_holds_all_that_the_run_was(few, tmp_path):
     """Settings, lists by epoch, the numbers of the test split, versions, the command
     itself."""
     assert status(*SHORT, "--seed", 4, "--json", tmp_path / "new" / "a.json") == 0
-    result = json.loads((tmp_path / "new" / "a.json").read_text())
+    result = json.loads((tmp_path / "new" / "a.json").read_text(encoding="utf-8"))
     for key in ("loss", "accuracy", "seconds"):
         assert len(result[key]) == 2
     expected = {
@@ -106,7 +106,9 @@ def test_the_standin_is_named(few, capsys, tmp_path):
     few.standin = True
     assert status(*SHORT, "--json", tmp_path / "a.json") == 0
     out, err = capsys.readouterr()
-    assert json.loads((tmp_path / "a.json").read_text())["standin"] is True
+    assert (
+        json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["standin"] is True
+    )
     assert out.startswith("mlp-97  mnist (THE STAND-IN)  test") and "NOT MNIST" in err
 
 
@@ -119,7 +121,7 @@ def test_the_saved_network_is_the_one_that_was_measured(few, tmp_path):
     model.load_state_dict(checkpoint.load(tmp_path / "a.pt"))
     loaded = data.load("mnist")
     test = loaded.test.normalised(loaded.mean, loaded.std)
-    result = json.loads((tmp_path / "a.json").read_text())
+    result = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     expected = result["test_loss"], result["test_accuracy"]
     assert train.evaluate(model, test) == pytest.approx(expected, rel=1e-5)
     assert result["examples"] == 128
@@ -213,7 +215,9 @@ def test_a_checkpoint_is_resumed_and_another_training_refused(few, capsys, tmp_p
     err = capsys.readouterr().err
     assert [line[:9] for line in err.splitlines()] == ["epoch 3/4", "epoch 4/4"]
     assert status("R1a", "--epochs", 4, "--json", tmp_path / "b.json") == 0
-    resumed, whole = (json.loads((tmp_path / f"{x}.json").read_text()) for x in "ab")
+    resumed, whole = (
+        json.loads((tmp_path / f"{x}.json").read_text(encoding="utf-8")) for x in "ab"
+    )
     for key in ("loss", "accuracy", "test_loss"):
         assert resumed[key] == whole[key]
     capsys.readouterr()
@@ -265,7 +269,9 @@ def test_torchruns_report_holds_the_reason(few, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(run, "run", fails)
     assert status("R5") == 1
     assert capsys.readouterr().err == ""
-    assert "TrainingError: the loss is nan" in (tmp_path / "error.json").read_text()
+    assert "TrainingError: the loss is nan" in (tmp_path / "error.json").read_text(
+        encoding="utf-8"
+    )
 
 
 def heed_ctrl_c():

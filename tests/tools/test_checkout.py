@@ -31,8 +31,8 @@ def write_module(folder, name):
     """A stand-in for the course's module: it says whose it is, and has real data."""
     package = folder / "lessons_src"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text(f"NAME = {name!r}")
-    (package / "data.py").write_text(DATA)
+    (package / "__init__.py").write_text(f"NAME = {name!r}", encoding="utf-8")
+    (package / "data.py").write_text(DATA, encoding="utf-8")
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def checkout(tmp_path):
     for name in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg", *tools):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    (folder / "tests/test_module.py").write_text(TEST_MODULE)
+    (folder / "tests/test_module.py").write_text(TEST_MODULE, encoding="utf-8")
     (folder / "lessons").mkdir()
     output = nbformat.v4.new_output("stream", name="stdout", text="ours\n")
     cell = nbformat.v4.new_code_cell(SHOW_MODULE, outputs=[output], execution_count=1)
@@ -61,10 +61,10 @@ def test_another_copy_of_the_module_is_never_used(checkout, tmp_path, monkeypatc
     write_module(other, "theirs")
     if way == "in a .pth file":
         (tmp_path / "site").mkdir()
-        (tmp_path / "site/editable.pth").write_text(str(other))
+        (tmp_path / "site/editable.pth").write_text(str(other), encoding="utf-8")
         start = f"import site\nsite.addsitedir({str(tmp_path / 'site')!r})"
         (tmp_path / "start").mkdir()
-        (tmp_path / "start/sitecustomize.py").write_text(start)
+        (tmp_path / "start/sitecustomize.py").write_text(start, encoding="utf-8")
         other = tmp_path / "start"
     monkeypatch.setenv("PYTHONPATH", str(other))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]

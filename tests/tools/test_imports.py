@@ -32,7 +32,7 @@ def module_name(path, root):
 def imported_names(path, root):
     """Every name that a file imports, in functions too: `from a import b` gives a.b."""
     package = module_name(path.parent / "__init__.py", root).split(".")
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -83,7 +83,7 @@ def test_the_modules_import_in_one_direction():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_no_page_imports_the_benchmarks(page):
     """They are not installed: a reader in Colab has lessons_src alone."""
-    for cell in json.loads(page.read_text())["cells"]:
+    for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]:
         assert not re.search(
             r"^\s*(from|import) benchmarks", "".join(cell["source"]), re.M
         )
@@ -106,7 +106,7 @@ def test_a_wrong_import_is_found(tmp_path):
     }.items():
         path = tmp_path / f"lessons_src/{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
+        path.write_text(source, encoding="utf-8")
     assert wrong_imports(tmp_path) == {
         "standin imports data",
         "svg imports data",

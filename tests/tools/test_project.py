@@ -22,7 +22,7 @@ NAME = r"[\w.-]+"
 def pins(file: str) -> dict[str, str]:
     """name -> version of every pin in a compiled list, which holds nothing else."""
     versions = {}
-    for line in (ROOT / file).read_text().splitlines():
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#") and line != "-e .":
             pin = re.fullmatch(rf"({NAME})==([\w.]+)( ; .+)?", line)
             assert pin, f"{file}: {line}"
@@ -32,7 +32,7 @@ def pins(file: str) -> dict[str, str]:
 
 def asked_for(file: str) -> set[str]:
     """The names in a short list."""
-    lines = (ROOT / file).read_text().splitlines()
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
     names = {re.match(NAME, line)[0] for line in lines if re.match(r"\w", line)}
     return {name.lower() for name in names}
 
@@ -44,7 +44,7 @@ def test_what_is_asked_for_is_pinned():
     wanted = asked_for("requirements/book.in") | asked_for("requirements/all.in")
     assert wanted <= everything.keys()
     assert book.items() <= everything.items()
-    assert "-e ." in (ROOT / "requirements.txt").read_text()
+    assert "-e ." in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
 def test_the_book_needs_no_torch():
@@ -92,7 +92,7 @@ def test_without_torch_the_import_says_what_to_install():
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_documented(path):
     """A docstring for the module, and for public functions and classes of some lines."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
@@ -102,19 +102,22 @@ def test_modules_are_documented(path):
 
 def test_readme_names_commands_that_exist():
     """Every `make target` in the README can be made; its pictures and modules exist."""
-    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    readme, makefile = (
+        (ROOT / "README.md").read_text(encoding="utf-8"),
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+    )
     for target in set(re.findall(r"make ([a-z-]+)", readme)):
         assert re.search(rf"^{target}:", makefile, re.M), target
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
         assert (ROOT / picture).exists()
-    pages = readme + (ROOT / "book/running.md").read_text() + makefile
+    pages = readme + (ROOT / "book/running.md").read_text(encoding="utf-8") + makefile
     for module in re.findall(r"-m ((?:tools|benchmarks|lessons_src)[\w.]*\w)", pages):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
 
 def test_the_address_is_written_once():
     """In _config.yml; every lesson's set-up cell is the one of that address."""
-    config = (ROOT / "_config.yml").read_text()
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     address = re.search(r"repository:\n\s+url: (\S+)", config)[1]
     for lesson in LESSONS:
         first = next(c for c in cells(lesson.stem) if c.cell_type == "code")

@@ -20,7 +20,7 @@ EXACT = MEASURED.replace("measured", "exact")
 
 def sanitised(text):
     for regex, replacement in get_sanitize_patterns(
-        (ROOT / "tests/sanitise.cfg").read_text()
+        (ROOT / "tests/sanitise.cfg").read_text(encoding="utf-8")
     ):
         text = re.sub(regex, replacement, text)
     return text
@@ -195,7 +195,9 @@ def test_ids_depend_on_the_source_alone():
 def test_publishing_stamps_config_and_lessons(tmp_path):
     """The address is in _config.yml and in each set-up cell; a second stamp moves it."""
     (tmp_path / "lessons").mkdir()
-    (tmp_path / "_config.yml").write_text((ROOT / "_config.yml").read_text())
+    (tmp_path / "_config.yml").write_text(
+        (ROOT / "_config.yml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     cell = new_code_cell(
         publish.setup_cell("https://x.invalid/course"), metadata={"tags": ["setup"]}
     )
@@ -208,7 +210,7 @@ def test_publishing_stamps_config_and_lessons(tmp_path):
     ):
         assert len(publish.publish(url, tmp_path)) == 2
         clean = url.removesuffix(".git")
-        config = (tmp_path / "_config.yml").read_text()
+        config = (tmp_path / "_config.yml").read_text(encoding="utf-8")
         assert f"  url: {clean}\n" in config and "colab.research.google.com" in config
         stamped = nbformat.read(tmp_path / "lessons/01_a.ipynb", as_version=4).cells[0]
         assert stamped.source == publish.setup_cell(clean)
