@@ -10,6 +10,7 @@ every lesson.
 import gc
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ os.environ["KERAS_HOME"] = os.devnull
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread for each
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when it is imported
 
+# Where the home cannot be written, matplotlib would say so in a lesson's first cell.
+if not os.access(os.path.expanduser("~"), os.W_OK):
+    os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="lessons-"))
+
 # Importing and collecting make no garbage. Looking for it takes 4 of their 10 seconds.
 gc.disable()
 
@@ -55,7 +60,10 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Look for the data once, in the process that starts the workers."""
+    """Name the masks, from whatever folder this was started; look for the data once, in
+    the process that starts the workers."""
+    if config.option.nbval_sanitize_with is None:
+        config.option.nbval_sanitize_with = os.path.join(ROOT, "tests", "sanitise.cfg")
     is_worker = "PYTEST_XDIST_WORKER" in os.environ
     if config.option.nbval and not is_worker and data.load("mnist").standin:
         os.environ["LESSONS_DATA"] = "standin"

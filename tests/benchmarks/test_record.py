@@ -107,8 +107,8 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     before = (tmp_path / "a.json").read_bytes()
     write_text = Path.write_text
 
-    def half(path, text):
-        write_text(path, text[: len(text) // 2])
+    def half(path, text, encoding):
+        write_text(path, text[: len(text) // 2], encoding)
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "write_text", half)

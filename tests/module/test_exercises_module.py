@@ -3,6 +3,7 @@ never raises."""
 
 import contextlib
 import dataclasses
+import io
 import random
 import signal
 import sys
@@ -382,3 +383,14 @@ def test_what_an_exercise_builds_on_is_handed_to_observe(capsys):
     assert capsys.readouterr().out.startswith("✓ same_unit: 30 of 30")
     same_unit(lambda x: float(x), Metres)
     assert capsys.readouterr().out.startswith("✗ same_unit: 0 of 30")
+
+
+def test_a_terminal_without_the_mark_is_told_in_words(monkeypatch):
+    """stdout that is not UTF-8: no UnicodeEncodeError, and right is not wrong."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    scaled(lambda x, factor: factor * x)
+    scaled(lambda x, factor: x)
+    terminal.flush()
+    right, wrong, *_ = terminal.buffer.getvalue().decode("cp1252").splitlines()
+    assert right.startswith("right: scaled") and wrong.startswith("wrong: scaled")

@@ -53,6 +53,22 @@ def checkout(tmp_path):
     return folder
 
 
+def test_a_lesson_is_compared_from_its_own_folder(checkout):
+    """`cd lessons; pytest --nbval a.ipynb`, where the home cannot be written either."""
+    environment = {**os.environ, "HOME": "/dev/null/home", "LESSONS_DATA": "standin"}
+    for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    run = subprocess.run(
+        [*command, "--nbval", "a.ipynb"],
+        cwd=checkout / "lessons",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 passed" in run.stdout, run.stdout
+
+
 @pytest.mark.parametrize("way", ["on PYTHONPATH", "in a .pth file"])
 def test_another_copy_of_the_module_is_never_used(checkout, tmp_path, monkeypatch, way):
     """A test, a process that it starts and a lesson's kernel: all see the checkout's

@@ -100,6 +100,34 @@ def test_modules_are_documented(path):
             assert ast.get_docstring(node) or len(node.body) == 1 or helper_of_an_exercise
 
 
+def text_without_encoding(code: str) -> list[int]:
+    """The lines that read or write text in whatever encoding the machine has."""
+    lines = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        given = {keyword.arg for keyword in node.keywords}
+        constants = [a.value for a in node.args if isinstance(a, ast.Constant)]
+        is_open = getattr(node.func, "id", "") == "open"
+        binary = is_open and any("b" in str(mode) for mode in constants[-1:])
+        is_text = name in ("read_text", "write_text") or is_open and not binary
+        positional = len(node.args) > (name != "read_text") and not is_open
+        if is_text and "encoding" not in given and not positional:
+            lines.append(node.lineno)
+    return lines
+
+
+def test_the_encoding_is_named():
+    """utf-8, also where Windows has another, in every file of ours."""
+    assert text_without_encoding('open("a")\nx.read_text()\nopen("a", "rb")') == [1, 2]
+    folders = ("lessons_src", "tools", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in [*files, ROOT / "conftest.py"]:
+        lines = text_without_encoding(path.read_text(encoding="utf-8"))
+        assert not lines, f'{path}, line {lines[0]}: name encoding="utf-8"'
+
+
 def test_readme_names_commands_that_exist():
     """Every `make target` in the README can be made; its pictures and modules exist."""
     readme, makefile = (
