@@ -12,8 +12,8 @@ import time
 import pytest
 import requests  # before a process is made that may not read the library
 import torch
+from processes import result_of, start_child
 
-from conftest import result_of, start_child
 from lessons_src import data, recipes
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from lesson_source import ROOT
+from processes import start_child
 from torch import nn
 
-from conftest import start_child
 from lessons_src import recipes, train
 from lessons_src.data import Split
 from lessons_src.scale import checkpoint, distributed
