@@ -5,9 +5,7 @@ Data flow one way: data -> train -> (figures, check, interactive) -> a lesson.
 
 try:
     import torch  # noqa: F401
-except (
-    ModuleNotFoundError
-) as error:  # torch is not a hard dependency: Colab brings its own
+except ModuleNotFoundError as error:  # no hard dependency: Colab brings its own
     raise ModuleNotFoundError(
         "lessons_src needs PyTorch. Install it with:  pip install torch torchvision"
     ) from error

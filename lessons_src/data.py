@@ -61,7 +61,6 @@ SOURCES = {
         "class_names": tuple(CLOTHES.split(",")),
     },
 }
-_standins_used: set[str] = set()  # names asked for and answered with the stand-in
 TIMEOUT = 10  # seconds to connect and between two packets
 SLOWEST = 10_000  # bytes a second: a mirror that hangs or drips is left for the next
 LARGEST = 2**26  # bytes: more than twice the largest file
@@ -128,8 +127,7 @@ class Split:
         return Split(self._pixels() / 255, self.labels)
 
     def normalised(self, mean: float, std: float) -> "Split":
-        """Pixels as (x/255 - mean) / std, float32; give the *training* split's mean
-        and std, of pixels from 0 to 1."""
+        """Pixels as (x/255 - mean) / std, float32; give the *training* split's two."""
         within("mean, of pixels from 0 to 1,", mean)
         within("std, of pixels from 0 to 1,", std)
         expect(std > 0, "std must be more than 0", std)
@@ -144,8 +142,7 @@ class Split:
         return self.images.float()
 
     def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
-        """Two disjoint parts, drawn at random for a seed: all but n examples, and the
-        n."""
+        """Two parts, drawn at random for a seed: all but n examples, and the n."""
         whole("the number of examples to hold out", n, high=len(self) - 1)
         whole("seed", seed, low=0)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
@@ -186,8 +183,7 @@ class Dataset:
         return self._moments[1]
 
     def normalised(self) -> tuple[Split, Split]:
-        """Training and test split, both normalised by the training split's mean and
-        std."""
+        """Training and test split, by the training split's mean and std."""
         return tuple(s.normalised(self.mean, self.std) for s in (self.train, self.test))
 
     def __repr__(self) -> str:
@@ -224,11 +220,6 @@ def load(name: str, root=None, notice=True) -> Dataset:
         return _from_files(name, root)
     except (DataError, OSError) as error:  # also a folder that may not be read
         return _loud_standin(name, root, str(error))
-
-
-def using_standin() -> bool:
-    """Whether the stand-in has been served in place of real data in this process."""
-    return bool(_standins_used)
 
 
 def _default_root() -> Path:
@@ -304,8 +295,7 @@ def _downloaded(path: Path, sha256: str, source: dict, problem: str) -> bytearra
 
 
 def _fetched(url: str) -> bytearray:
-    """The bytes at an address; OSError where it has none, or sends too slowly or too
-    much."""
+    """The bytes at an address; OSError for none, too many, or too few a second."""
     content, errors = bytearray(), []
     thread = threading.Thread(target=_fetch, args=(url, content, errors), daemon=True)
     thread.start()
@@ -339,7 +329,6 @@ def _fetch(url: str, content: bytearray, errors: list[str]) -> None:
 
 
 def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
-    _standins_used.add(name)
     print(NOTICE.format(line="!" * 78, name=name.upper(), reason=reason))
     digits = SOURCES["mnist"]["class_names"]  # they are digits, whatever was asked for
     return Dataset(name, *_standin(root), digits, "the stand-in", standin=True)

@@ -42,8 +42,7 @@ def whole(name: str, value, low: int = 1, high: int | None = None) -> None:
 
 
 def within(name: str, value, low=0.0, high=1.0, ends=True) -> None:
-    """ValueError unless the value is a number from `low` to `high`, with its ends or
-    without them."""
+    """ValueError unless the value is a number from `low` to `high`; ends: these too."""
     fits = isinstance(value, Real) and math.isfinite(value) and low <= value <= high
     fits = fits and (ends or value not in (low, high))
     between = f"from {low:g} to {high:g}" if ends else f"between {low:g} and {high:g}"

@@ -11,8 +11,7 @@ from lessons_src.expect import expect, expect_images, expect_type, whole
 
 
 class RandomShift(nn.Module):
-    """Augmentation as a layer: in training each image moves by up to `pixels`, zeros come
-    in.
+    """Augmentation: in training each image moves by up to `pixels`, zeros come in.
 
     x (B, C, H, W) -> the same shape; every image has its own shift, uniform over the
     (2 pixels + 1)² possible ones. In evaluation it does nothing. Built in the lesson on
@@ -37,8 +36,7 @@ class RandomShift(nn.Module):
 
 
 class Crop(nn.Module):
-    """The middle of an image, in training moved by up to `shift` pixels: augmentation and
-    economy.
+    """The middle of an image, in training moved by up to `shift` pixels.
 
     x (B, C, H, W) -> (B, C, size, size). Smaller images cost less in every layer after
     it. Built in the lesson on a fast CNN.
@@ -81,8 +79,7 @@ class RandomFlip(nn.Module):
 
 
 def mlp(*sizes, activation=nn.ReLU):
-    """An MLP of the given layer sizes: mlp(784, 100, 10) has one hidden layer of 100
-    units."""
+    """An MLP of these layer sizes: mlp(784, 100, 10) has one hidden layer of 100."""
     for size in sizes:
         whole("each size in mlp(784, 100, 10)", size)
     whole("the number of sizes in mlp(784, 100, 10)", len(sizes), low=2)
@@ -95,8 +92,7 @@ def mlp(*sizes, activation=nn.ReLU):
 
 
 def r1a(dropout=0.5):
-    """The network of published result R1a: (B, 1, 28, 28) -> log-probabilities (B,
-    10)."""
+    """Published result R1a: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
     return nn.Sequential(
         nn.Conv2d(1, 1, 3),
         nn.ReLU(),  # (B, 1, 26, 26)
@@ -112,8 +108,7 @@ def r1a(dropout=0.5):
 
 
 def r1b(dropout=0.5):
-    """The network of published result R1b: (B, 1, 28, 28) -> log-probabilities (B,
-    10)."""
+    """Published result R1b: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -207,8 +202,7 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
 
 
 def cosine_filters(k=3):
-    """The cosine patterns on k×k pixels but the constant one, with both signs: (2k² - 2,
-    1, k, k).
+    """Cosine patterns on k×k pixels, none constant, both signs: (2k² - 2, 1, k, k).
 
     The patterns are orthonormal (the discrete cosine transform) and each sums to 0, so
     a filter answers to edges and lines, and not to brightness. Built in
@@ -224,8 +218,7 @@ def cosine_filters(k=3):
 
 
 def fix_first(model):
-    """Give the first convolution of a network of `cnn` cosine filters for good; returns
-    the model.
+    """Give the first convolution of a `cnn` cosine filters for good; returns the model.
 
     It is not trained: its weight asks for no gradient. ValueError where it has not as
     many filters as there are (16 for a kernel of 3). Built in the lesson on

@@ -19,8 +19,7 @@ from lessons_src.recipes import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A result as its source gives it: the only place where its numbers are typed in
-    code.
+    """A result as its source gives it: the only place where its numbers are typed.
 
     Accuracies are shares from 0 to 1, on the test split.
     """

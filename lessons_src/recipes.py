@@ -116,8 +116,7 @@ def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
 def run(
     recipe: Recipe, train: Split, test: Split, seed: int, fit=fit
 ) -> tuple[nn.Module, dict]:
-    """Train from scratch and measure: the network, and accuracy, loss, seconds and
-    curves.
+    """Train from scratch and measure: network, accuracy, loss, seconds and curves.
 
     fit: `train.fit`, or another function that takes the same arguments. The seconds
     are those of training alone. The network goes to the device that `train` lies on.
@@ -165,14 +164,12 @@ def small():
 
 
 def light():
-    """Three convolutions, 34,274 parameters, on 24 × 24 pixels; classifies from all
-    positions."""
+    """Three convolutions, 34,274 parameters, 24 × 24 pixels; from all positions."""
     return cnn((8,), (32,), (96,), augment=[Crop(24)], flatten=True, size=24)
 
 
 def medium():
-    """Four wider convolutions, 74,578 parameters, on 24 × 24 pixels that move in
-    training."""
+    """Four wider convolutions, 74,578 parameters, on 24 × 24 pixels that move."""
     return cnn((24,), (48, 48), (96,), augment=[Crop(24, shift=2)])
 
 
@@ -182,8 +179,7 @@ def tiny():
 
 
 def clothes(fixed=True, flatten=True):
-    """Three padded convolutions, 54,778 parameters; the first one is fixed cosine
-    filters."""
+    """Three padded convolutions, 54,778 parameters; the first is cosine filters."""
     model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=flatten)
     return models.fix_first(model) if fixed else model
 

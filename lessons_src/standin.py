@@ -21,8 +21,7 @@ KEYS = ("x", "y", "x_test", "y_test")
 
 
 def load(root: Path) -> list[Tensor]:
-    """Training images and labels, test images and labels: from the folder `root`, or
-    made, and kept there."""
+    """Training and test images and labels: from the folder `root`, or made, and kept."""
     kept = root / "standin-1.npz"
     try:
         with np.load(kept) as arrays:
@@ -60,8 +59,7 @@ def originals() -> tuple[Tensor, Tensor]:
 
 
 def make() -> list[Tensor]:
-    """Draw the stand-in: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each
-    to test."""
+    """Draw it: (60000, 1, 28, 28) uint8, (60000,) int64, and 10,000 of each to test."""
     digits = _uci_digits()
     images = torch.from_numpy(digits.images).float()[:, None]  # (1797, 1, 8, 8)
     images = images / 16  # from 0 to 1
@@ -77,8 +75,7 @@ def make() -> list[Tensor]:
 
 
 def _warped(images: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
-    """Each drawn image turned, sheared, stretched and shifted a little: (n, 1, 28, 28)
-    uint8."""
+    """Each drawn image turned, sheared and shifted a little: (n, 1, 28, 28) uint8."""
     # The last is a shift: 0.06 of half the width is 0.8 pixels
     spread = torch.tensor([0.12, 0.12, 0.06])
     warp = torch.eye(2, 3) + torch.randn(len(drawn), 2, 3, generator=generator) * spread

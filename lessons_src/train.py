@@ -159,8 +159,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def warmup_decay(t: int, steps: int, warmup: float = 0.3) -> float:
-    """Factor on the peak learning rate at step t of `steps`: up in a line, then down to
-    zero.
+    """Factor on the peak learning rate at step t: up in a line, then down to zero.
 
     For torch.optim.lr_scheduler.LambdaLR. ValueError after the end, where the rate would
     be negative. Developed in the lesson on training well.
@@ -217,23 +216,16 @@ def check_training(
             "the optimizer holds none of the model's parameters, so nothing would be "
             "trained: make it anew, after the model"
         )
-    is_function = callable(loss_fn) and not isinstance(loss_fn, type)
-    expect(is_function, "loss_fn must be a function of (logits, y)", loss_fn)
-    expect(
-        getattr(loss_fn, "reduction", "mean") == "mean",
-        "loss_fn must give the mean over the batch",
-        getattr(loss_fn, "reduction", None),
+    kind = (
+        "a class" if isinstance(loss_fn, type) else getattr(loss_fn, "reduction", "mean")
     )
-    if scheduler is None:
-        return
-    expect(
-        getattr(scheduler, "optimizer", None) is optimizer,
-        "scheduler must be a schedule of this optimizer",
-        scheduler,
-    )
-    last = scheduler.last_epoch + epochs * math.ceil(len(split) / batch_size)
-    for rate in getattr(scheduler, "lr_lambdas", []):
-        rate(last)  # of `warmup_decay`: a ValueError where it is over before
+    expect(kind == "mean", "loss_fn must be a function that gives a batch's mean", kind)
+    if scheduler is not None:
+        is_its = getattr(scheduler, "optimizer", None) is optimizer
+        expect(is_its, "scheduler must be a schedule of this optimizer", scheduler)
+        last = scheduler.last_epoch + epochs * math.ceil(len(split) / batch_size)
+        for rate in getattr(scheduler, "lr_lambdas", []):
+            rate(last)  # of `warmup_decay`: a ValueError where it is over before
 
 
 def device_of(model: nn.Module, split: Split) -> torch.device:
@@ -243,32 +235,24 @@ def device_of(model: nn.Module, split: Split) -> torch.device:
 
 @contextmanager
 def kept(history: History):
-    """Where the training inside breaks off, the error holds the epochs before it.
-
-    In a notebook: `import sys; history = sys.last_value.history`.
-    """
+    """Where the training inside breaks off, the error holds the epochs before it."""
     try:
         yield
     except (KeyboardInterrupt, TrainingError) as error:
         error.history = history
         if isinstance(error, KeyboardInterrupt):
-            error.args = (
-                f"{len(history.loss)} whole epochs were trained. What they gave is in "
-                "sys.last_value.history (after import sys)",
-            )
+            done = f"{len(history.loss)} whole epochs were trained"
+            error.args = (f"{done}: import sys; history = sys.last_value.history",)
         raise
 
 
 def check_split(split: Split, of: nn.Module | None = None) -> None:
     """ValueError unless the split can be trained on: float images, classes from 0, at
-    least one example, and on the device of the model, where one is given."""
+    least one example, on the device of the model, where one is given."""
     expect_type("what is trained or measured on", split, Split)
     images, labels = split.images, split.labels
-    expect(
-        images.is_floating_point(),
-        "call .scaled() or .normalised(mean, std) first: images must be float",
-        images,
-    )
+    needed = "call .scaled() or .normalised(mean, std) first: images must be float"
+    expect(images.is_floating_point(), needed, images)
     if of is not None:
         place = device_of(of, split)
         needed = f'the split must be on {place}, as the model is: split.to("{place}")'

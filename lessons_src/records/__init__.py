@@ -1,5 +1,4 @@
-"""Recorded runs: what trainings that are too long for a lesson gave, each in a file
-NAME.json.
+"""Recorded runs: what trainings too long for a lesson gave, each in a file NAME.json.
 
 The commands in `benchmarks` write them; lessons and pages show them. No number in them
 is typed.
@@ -14,11 +13,8 @@ FOLDER = Path(__file__).parent
 
 
 def recorded(name: str) -> dict:
-    """The record NAME.json as a dict; accuracies are shares from 0 to 1, seconds are
-    seconds.
-
-    FileNotFoundError says by which command it is made.
-    """
+    """The record NAME.json; accuracies are shares from 0 to 1. FileNotFoundError says by
+    which command it is made."""
     expect_type("name", name, str)
     path = FOLDER / f"{name}.json"
     if not path.exists():

@@ -18,13 +18,11 @@ from lessons_src.train import History, check_split, kept
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or read; the message says which file, why, what
-    to do."""
+    """A checkpoint cannot be written or read; the message says which, why, what to do."""
 
 
 def save(path, state: dict) -> None:
-    """Write `state` to `path`; what stood there before stays until the new file is
-    complete.
+    """Write `state` to `path`; what stood there stays until the new file is complete.
 
     state: tensors, numbers, strings, None, and lists, tuples and dicts of them, such as
     model.state_dict(). The folder is made. Plain torch.load reads the file too.
@@ -138,8 +136,7 @@ def description(model, split, optimizer, scheduler, generator, options, about) -
 
 
 def settings(group: dict) -> dict:
-    """The settings of one of an optimizer's parameter groups: lr, momentum and the
-    like."""
+    """The settings of one of an optimizer's groups: lr, momentum and the like."""
     simple = {k: v for k, v in group.items() if isinstance(v, int | float | str | tuple)}
     simple["lr"] = simple.pop("initial_lr", simple["lr"])  # a schedule moves lr
     return simple
@@ -160,8 +157,7 @@ def rate_at(curve, t: int) -> float | str:
 
 
 def fingerprint(split: Split) -> str:
-    """A few letters that differ where images or labels do: their number, shape and
-    SHA-256."""
+    """Letters that differ where images or labels do: shape and SHA-256."""
     digest = hashlib.sha256()
     for tensor in (split.images, split.labels):
         digest.update(tensor.contiguous().cpu().numpy().tobytes())

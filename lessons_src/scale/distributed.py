@@ -104,15 +104,12 @@ def gather(thing) -> list:
 
 
 def on_rank_0(make):
-    """What `make()` returns on rank 0, on all ranks; where it raises, all raise that
-    error."""
+    """What `make()` returns on rank 0, on all ranks; where it raises, all raise."""
     result, error = None, None
     if rank() == 0:
         try:
             result = make()
-        except (
-            Exception
-        ) as caught:  # the others wait: they must hear of it, whatever it is
+        except Exception as caught:  # the others wait: they must hear of it
             error = caught
     if world_size() > 1:
         message = [result, error]

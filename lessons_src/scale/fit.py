@@ -116,8 +116,7 @@ def evaluate(model: nn.Module, split, *, batch_size=1000, loss_fn=F.cross_entrop
 def replicate(
     model: nn.Module, examples: int, batch_size: int
 ) -> DistributedDataParallel:
-    """The model with rank 0's parameters, whose backward() leaves the mean gradient of
-    all ranks.
+    """The model of rank 0, whose backward() leaves the mean gradient of all ranks.
 
     Ranks that would draw the same random numbers draw their own from here on, so that
     dropout and augmentation differ between the parts. On GPUs batch norm takes its

@@ -15,8 +15,7 @@ from lessons_src.train import TrainingError
 
 
 def graphed(step, warmup=3):
-    """`step` as one CUDA graph: the function that is returned repeats its work on the
-    GPU.
+    """`step` as one CUDA graph: a function that repeats its work on the GPU.
 
     step: a function without arguments, on tensors that stay where they are; it reads
     no number back (.item()) and makes no tensor on the CPU. It runs `warmup` times,
@@ -52,8 +51,7 @@ def graphed(step, warmup=3):
 
 @contextmanager
 def undone(model: nn.Module, optimizer, *others: Tensor):
-    """Steps taken inside leave no trace: all is put back, in place, where a graph looks
-    for it.
+    """Steps taken inside leave no trace: all is put back where a graph looks for it.
 
     That is parameters, buffers, the optimizer's state, `others`, and random numbers.
     State that is made inside becomes zero, which is where SGD, Adam and AdamW start.

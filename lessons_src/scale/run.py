@@ -63,8 +63,7 @@ class UsageError(ValueError):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Read the options, run, and turn what goes wrong into one line and an exit
-    status."""
+    """Read the options, run, turn what goes wrong into one line and an exit status."""
     args = arguments(argv)
     try:
         run(args)
@@ -97,17 +96,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("recipe", metavar="RECIPE", choices=RECIPES, help="one of the recipes below")
-    add(
-        "--epochs", type=positive, metavar="N", help="in place of the recipe's own number"
-    )
-    add("--examples", type=positive, metavar="N", help="train on the first N images only")
-    add(
-        "--seed",
-        type=seed_number,
-        default=0,
-        metavar="N",
-        help="of weights and order (0)",
-    )
+    add("--epochs", type=whole(1), metavar="N", help="in place of the recipe's own")
+    add("--examples", type=whole(1), metavar="N", help="train on the first N images only")
+    seeds = whole(0, 2**32 - 1)  # NumPy takes no others
+    add("--seed", type=seeds, default=0, metavar="N", help="of weights and order (0)")
     add("--device", choices=["cpu", "cuda", "mps"], help="else a GPU where there is one")
     add(
         "--validation",
@@ -130,30 +122,20 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def positive(text: str) -> int:
-    """A whole number of 1 or more, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not 1 or more")
-    return number
+def whole(low: int, high: int = 2**63 - 1):
+    """What makes a whole number in this range of a text, for argparse."""
 
+    def whole_number(text: str) -> int:
+        if not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
+        return int(text)
 
-def seed_number(text: str) -> int:
-    """A seed that NumPy takes too, for argparse."""
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError(f"{number} is not from 0 to {2**32 - 1}")
-    return number
-
-
-positive.__name__ = seed_number.__name__ = (
-    "whole number"  # argparse says: invalid whole number value: 'x'
-)
+    whole_number.__name__ = "whole number"  # invalid whole number value: 'x'
+    return whole_number
 
 
 def run(args) -> None:
-    """Train, measure, write, print: every rank goes through this, rank 0 writes and
-    prints."""
+    """Train, measure, write, print: of all ranks, rank 0 alone writes and prints."""
     recipe = RECIPES[args.recipe]
     recipe = replace(recipe, epochs=args.epochs or recipe.epochs)
     check_device(args.device)
@@ -196,8 +178,7 @@ def check_writable(args) -> None:
 
 
 def splits(recipe: Recipe, args) -> tuple[data.Dataset, data.Split, data.Split]:
-    """The data set, what is trained on and what is measured on; one rank fetches, all
-    read."""
+    """The data set, and what is trained and measured on; one rank fetches."""
     with local_rank_0_first(), contextlib.redirect_stdout(notices()):
         loaded = data.load(recipe.dataset)
     train, test = recipes.normalised(recipe, loaded, args.validation)
@@ -214,8 +195,7 @@ def notices():
 
 
 def trained(recipe: Recipe, args, train: data.Split, device):
-    """The trained network and its History; a bar on a terminal, else a line for each
-    epoch."""
+    """The trained network and its History; a bar on a terminal, else a line an epoch."""
     model, optimizer, scheduler, generator = recipe.start(len(train), args.seed)
     model.to(device)
     bar = tqdm(
@@ -238,8 +218,7 @@ def trained(recipe: Recipe, args, train: data.Split, device):
 
 
 def report(recipe: Recipe, args, loaded: data.Dataset, model, device) -> dict:
-    """What --json writes beside the curves: settings, where, when, and by which
-    command."""
+    """What --json writes beside the curves: settings, where, when, by which command."""
     return {
         "recipe": recipe.name,
         **recipe.described(),

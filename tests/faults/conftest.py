@@ -76,7 +76,6 @@ def tiny(monkeypatch, server):
     monkeypatch.setitem(data.SOURCES, "mnist", source)
     few = [torch.zeros(3, 1, 28, 28, dtype=torch.uint8), torch.arange(3)] * 2
     monkeypatch.setattr(standin, "make", lambda: few)
-    monkeypatch.setattr(data, "_standins_used", set())
     monkeypatch.delenv("LESSONS_DATA", raising=False)
     server.served = {f"/MNIST/raw/{name}": content for name, content in files.items()}
     return files

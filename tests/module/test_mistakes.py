@@ -42,13 +42,13 @@ INSIDE = """
     checkpoint.rates checkpoint.rate_at checkpoint.fingerprint checkpoint.check_same
     checkpoint.write checkpoint.restore checkpoint.cuda_random_state
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
-    fit.replicate graph.tensors_of run.end run.arguments run.positive
-    run.seed_number run.run run.check_device run.check_writable run.splits
+    fit.replicate graph.tensors_of run.end run.arguments run.whole
+    run.run run.check_device run.check_writable run.splits
     run.notices run.trained run.report run.write
 """
 # Nothing can be given to them, or whatever is given is right.
 NOTHING_TO_GET_WRONG = """
-    data.using_standin data.Dataset data.Dataset.normalised data.Dataset.std
+    data.Dataset data.Dataset.normalised data.Dataset.std
     train.pick_device train.environment models.r3 models.r4 recipes.small
     recipes.light recipes.medium recipes.tiny recipes.mirrored_clothes
     recipes.clothes recipes.wide_clothes records.command_for figures.Picture
@@ -246,7 +246,7 @@ MISTAKES = {
         (
             "container",
             lambda: fit(loss_fn=nn.CrossEntropyLoss(reduction="sum")),
-            "the mean over the batch, received 'sum'",
+            "a batch's mean, received 'sum'",
         ),
         ("container", lambda: fit(test=(good.images, good.labels)), "received tuple"),
         ("container", lambda: fit_by(lambda o: LambdaLR), "a schedule of this optimizer"),
@@ -619,7 +619,7 @@ MISTAKES = {
     ],
     "run.main": [
         ("name", lambda: command("mnist"), "invalid choice: 'mnist'"),
-        ("count", lambda: command("R5", "--epochs", "0"), "0 is not 1 or more"),
+        ("count", lambda: command("R5", "--epochs", "0"), "0 is not from 1 to"),
         (
             "range",
             lambda: command("R5", "--seed", "-1"),
