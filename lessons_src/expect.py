@@ -57,4 +57,6 @@ def expect_images(x) -> None:
 
 def expect_type(name: str, thing, kind: type, hint: str = "") -> None:
     """ValueError unless the thing is of this kind; hint: what to write."""
-    expect(isinstance(thing, kind), f"{name} must be a {kind.__name__}{hint}", thing)
+    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    needed = f"{name} must be {article} {kind.__name__}{hint}"
+    expect(isinstance(thing, kind), needed, thing)

@@ -231,7 +231,7 @@ MISTAKES = {
         (
             "container",
             lambda: fit(optimizer=torch.optim.SGD),
-            "optimizer must be a Optimizer, received the class SGD",
+            "optimizer must be an Optimizer, received the class SGD",
         ),
         (
             "container",
