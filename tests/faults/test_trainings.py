@@ -158,7 +158,7 @@ KILLED = [
     "1 before the group",
     "1 in the group",
     "0 in a batch",
-    "1 in evaluate",
+    "0 in evaluate",
     "0 in save",
     "1 in save",
 ]
