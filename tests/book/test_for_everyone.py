@@ -233,10 +233,13 @@ def test_another_host_is_refused(browser, host, address):
 
 def test_no_page_tells_of_the_machine_that_built_it():
     """No absolute path, no name of its user at its host, in pages, sources, indexes."""
-    own = {str(ROOT), f"{getpass.getuser()}@", f"@{socket.gethostname()}"}
-    words = "|".join(map(re.escape, sorted(own)))
-    folders = r"(?<![\w.:/])/(home|Users|root|tmp|work|mnt|runner|private|opt)/\w"
-    traces = re.compile(rf"{words}|{folders}|[^\w\\][A-Z]:\\\\?(Users|Temp)")
+    own = [str(ROOT), f"{getpass.getuser()}@", f"@{socket.gethostname()}"]
+    folders = ["home", "Users", "root", "tmp", "work", "mnt", "runner", "private", "opt"]
+    starts = [f"/{name}/" for name in folders] + [":\\Users", ":\\Temp"]
+    words = "|".join(map(re.escape, own))
+    traces = re.compile(
+        rf"{words}|(?<![\w.:/])/({'|'.join(folders)})/\w|\b[A-Z]:\\+(Users|Temp)"
+    )
     files = [
         file
         for file in [*HTML.rglob("*"), *(ROOT / "lessons").glob("*.ipynb")]
@@ -245,7 +248,10 @@ def test_no_page_tells_of_the_machine_that_built_it():
     assert len(files) > 2 * len(PAGES)
     found = {}
     for file in files:
-        match = traces.search(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        if not any(start in text for start in own + starts):
+            continue  # most files; an expression takes longer to say so
+        match = traces.search(text)
         if match:
             found[file.name] = match[0]
     assert found == {}, "store the lesson again where it does not show its folders"
