@@ -127,6 +127,9 @@ def test_preparation_leaves_mnist_as_it_is(mnist, count):
     need_real(mnist)
     same = digit_pages.unchanged(mnist.test.images[:count])
     assert same.double().mean() > 0.999, "the preparation is not MNIST's"
+    if count == len(mnist.test):
+        said = (digit_pages.FOLDER / "again.md").read_text(encoding="utf-8")
+        assert f"{same.sum():,} come out exactly" in said, MAKE
 
 
 def test_preparation_by_numbers():
