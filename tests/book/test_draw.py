@@ -97,7 +97,7 @@ def test_batch_norms_are_folded_rightly():
 def test_occlusion_is_the_lessons(mnist, model):
     """The map of the evidence is what the lesson on looking inside computes."""
     lesson = definitions("inside_the_network", "occlusion")["occlusion"]
-    images = mnist.test.images[:3]
+    images = mnist.test.images[:1]  # 169 squares on it
     x = digit.normalised(digit.stored(), images)
     expected = lesson(model, x, digit.logits_of(model, x).argmax(1))
     got = digit.floats(digit.node("occlusion", images.numpy().tobytes()))
@@ -127,6 +127,9 @@ def test_preparation_leaves_mnist_as_it_is(mnist, count):
     need_real(mnist)
     same = digit_pages.unchanged(mnist.test.images[:count])
     assert same.double().mean() > 0.999, "the preparation is not MNIST's"
+    if count == len(mnist.test):
+        said = (digit_pages.FOLDER / "again.md").read_text(encoding="utf-8")
+        assert f"{same.sum():,} come out exactly" in said, MAKE
 
 
 def test_preparation_by_numbers():
@@ -159,10 +162,15 @@ def test_drawings_are_those_of_the_seed(drawings):
     assert min(points) >= 0 and max(points) <= strokes.FIELD
 
 
-def test_drawings_are_read_and_worse_without_centring(drawings):
-    right = {way: ok.double().mean() for way, ok in digit_pages.answers(drawings).items()}
-    assert right["mnist"] >= 0.967
-    assert right["mnist"] > right["scaled"] + 0.1 > right["drawn"] + 0.15
+def test_drawings_are_read_and_worse_without_centring(parts):
+    """At least 96.7 % are read (the table is computed here, as the page's own), and fewer
+    without centring, and still fewer without scaling."""
+    *_, last = parts["strokes.md"].strip().splitlines()
+    number, *shares = re.findall(r"[\d.]+", last)
+    centred, scaled, neither = map(float, shares)
+    assert int(number) >= 300
+    assert centred >= 96.7
+    assert centred > scaled + 10 > neither + 15
 
 
 def pixels_of(text: str) -> list[np.ndarray]:
