@@ -1,6 +1,6 @@
 """Answers to the exercises of the lesson on the chain rule.
 
-They find the page's class `Value` as the type of what they are given.
+Where they are given a `Value`, they make others of its type.
 """
 
 import functools
@@ -14,7 +14,7 @@ import torch
 from lesson_source import definitions
 
 page = definitions("chain_rule", "Value", "as_value", "topological_order")
-topological_order = page["topological_order"]
+Value, topological_order = page["Value"], page["topological_order"]
 
 
 def nudged(a, b, h=1e-6):
@@ -39,7 +39,7 @@ def with_torch(a, b):
 
 def with_the_engine(a, b):
     """Without engine, says the statement."""
-    a, b = page["Value"](a), page["Value"](b)
+    a, b = Value(a), Value(b)
     f = (a * b + b) ** 2
     f.backward()
     return f.data, a.grad, b.grad
@@ -414,7 +414,7 @@ def checked_first(f, numbers):
 
 def by_the_page(f, numbers):
     """Use nothing that this page defines, says the statement."""
-    leaves = [page["Value"](x) for x in numbers]
+    leaves = [Value(x) for x in numbers]
     f(*leaves).backward()
     return [leaf.grad for leaf in leaves]
 

@@ -522,7 +522,9 @@ RIGHT = {
         lambda g, log_p: g - torch.softmax(log_p, 1) * g.sum(-1, keepdim=True),
         lambda g, log_p: torch.addcmul(g, log_p.exp(), g.sum(1, True), value=-1),
         lambda g, log_p: g - torch.einsum("bj,bi->bj", log_p.exp(), g),
-        lambda g, log_p: np.asarray(g) - np.exp(log_p) * np.asarray(g).sum(1)[:, None],
+        lambda g, log_p: (
+            g.numpy() - np.exp(log_p.numpy()) * g.numpy().sum(1, keepdims=True)
+        ),
         lambda g, log_p: g.clone().sub_(log_p.exp().mul_(g.sum(1, keepdim=True))),
         lambda g, log_p: [a - b.exp() * a.sum() for a, b in zip(g, log_p, strict=True)],
         through_autograd,

@@ -40,6 +40,20 @@ def numbers_of(batches):
     return torch.cat([batch.flatten() for batch in batches]).double()
 
 
+def deviation(x):
+    return x.std(**WHOLE)
+
+
+def of_all(*statistics):
+    """An answer that puts all numbers into one row, and takes these of it."""
+
+    def answer(batches):
+        x = numbers_of(batches)
+        return [statistic(x) for statistic in statistics]
+
+    return answer
+
+
 def sums(batches, kind=torch.Tensor.double):
     count, total, squares = 0, 0.0, 0.0
     for batch in batches:
@@ -68,31 +82,38 @@ def with_math(batches):
 
 
 def counts_images(batches):
-    count = sum(len(batch) for batch in batches)
-    _, total, squares = sums(batches)
+    count, total, squares = 0, 0.0, 0.0
+    for batch in batches:
+        count += len(batch)
+        total += batch.double().sum()
+        squares += (batch.double() ** 2).sum()
     return total / count, (squares / count - (total / count) ** 2).clamp(min=0).sqrt()
+
+
+def mean_of_means(batches):
+    batches = list(batches)
+    mean = torch.stack([batch.mean() for batch in batches]).mean()
+    return mean, deviation(numbers_of(batches))
 
 
 def within_batches(batches):
     """Without the spread of the batches' means."""
+    batches = list(batches)
     count, total, _ = sums(batches)
     variance = sum(b.double().var(**WHOLE) * b.numel() for b in batches) / count
     return total / count, variance.sqrt()
 
 
+def from_the_first_mean(batches):
+    x = numbers_of(batches)
+    return x.mean(), ((x - batches[0].double().mean()) ** 2).mean().sqrt()
+
+
 def looks_twice(batches):
     """Each batch once, says the statement."""
-    count = sum(batch.numel() for batch in batches)
-    mean = sum(batch.double().sum() for batch in batches) / count
-    squares = sum(((batch.double() - mean) ** 2).sum() for batch in batches)
-    return mean, (squares / count).sqrt()
-
-
-def first_mean(batches):
-    mean = batches[0].double().mean()
-    count = sum(batch.numel() for batch in batches)
-    squares = sum(((batch.double() - mean) ** 2).sum() for batch in batches)
-    return numbers_of(batches).mean(), (squares / count).sqrt()
+    count, total, _ = sums(batches)
+    squares = sum(((b.double() - total / count) ** 2).sum() for b in batches)
+    return total / count, (squares / count).sqrt()
 
 
 def combined(batches):
@@ -296,35 +317,30 @@ WRONG = {
         first_batch_only,
     ],
     "mean_and_std": [
-        lambda batches: (
-            torch.stack([b.mean() for b in batches]).mean(),
-            torch.stack([b.std(**WHOLE) for b in batches]).mean(),
+        lambda batches: torch.tensor([[b.mean(), b.std(**WHOLE)] for b in batches]).mean(
+            0
         ),
-        lambda batches: (
-            torch.stack([b.mean() for b in batches]).mean(),
-            numbers_of(batches).std(**WHOLE),
-        ),
-        lambda batches: (numbers_of(batches).mean(), numbers_of(batches).std()),
-        lambda batches: (numbers_of(batches).mean(), numbers_of(batches).var(**WHOLE)),
-        lambda batches: (numbers_of(batches).std(**WHOLE), numbers_of(batches).mean()),
-        lambda batches: (
-            numbers_of(batches).mean(),
-            (numbers_of(batches) ** 2).mean().sqrt(),
-        ),
-        lambda batches: (batches[0].double().mean(), batches[0].double().std(**WHOLE)),
-        lambda batches: (batches[-1].double().mean(), batches[-1].double().std(**WHOLE)),
-        lambda batches: (torch.stack(batches).mean(), torch.stack(batches).std(**WHOLE)),
-        lambda batches: (torch.cat(batches).mean(0), torch.cat(batches).std(0, **WHOLE)),
-        lambda batches: numbers_of(batches).mean(),
-        lambda batches: (numbers_of(batches).median(), numbers_of(batches).std(**WHOLE)),
-        lambda batches: (0.1307, 0.3081),
+        of_all(torch.mean, torch.std),
+        of_all(torch.mean, lambda x: x.var(**WHOLE)),
+        of_all(deviation, torch.mean),
+        of_all(torch.mean, lambda x: (x**2).mean().sqrt()),
+        of_all(torch.mean, lambda x: (x - x.mean()).abs().mean()),
+        of_all(torch.median, deviation),
+        of_all(torch.mean),
+        of_all(lambda x: torch.tensor(0.1307), lambda x: torch.tensor(0.3081)),
+        lambda batches: of_all(torch.mean, deviation)(batches[:1]),
+        lambda batches: of_all(torch.mean, deviation)(batches[-1:]),
+        lambda batches: of_all(torch.mean, deviation)([torch.stack(batches)]),
+        lambda batches: of_all(torch.mean, deviation)([torch.cat(batches).mean(0)]),
+        lambda batches: of_all(torch.mean, deviation)([torch.cat(batches).half()]),
+        mean_of_means,
         in_float32,
         unguarded,
         with_math,
         counts_images,
         within_batches,
         looks_twice,
-        first_mean,
+        from_the_first_mean,
     ],
     "nearest_neighbour": [
         lambda x, train_x, train_y: scores(x, train_x).argmax(1),
@@ -417,14 +433,11 @@ RIGHT = {
         example_by_example,
     ],
     "mean_and_std": [
-        lambda batches: (numbers_of(batches).mean(), numbers_of(batches).std(**WHOLE)),
+        of_all(torch.mean, deviation),
+        of_all(torch.mean, lambda x: x.var(unbiased=False).sqrt()),
         lambda batches: torch.std_mean(numbers_of(batches), correction=0)[::-1],
-        lambda batches: [
-            v.item() for v in reversed(torch.std_mean(numbers_of(batches), **WHOLE))
-        ],
-        lambda batches: torch.stack(
-            [numbers_of(batches).mean(), numbers_of(batches).var(unbiased=False).sqrt()]
-        ),
+        lambda batches: torch.stack(of_all(torch.mean, deviation)(batches)),
+        lambda batches: [v.item() for v in of_all(torch.mean, deviation)(batches)],
         combined,
         shifted,
         in_numpy,
