@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import NotAllowed
 
 
 def as_arrays(value):
@@ -20,13 +21,24 @@ def as_tensors(value):
     """NumPy arrays as tensors, in lists and tuples as well."""
     if isinstance(value, list | tuple):
         return [as_tensors(part) for part in value]
-    return torch.as_tensor(value) if hasattr(value, "__array__") else value
+    if not hasattr(value, "__array__"):
+        return value
+    value = torch.as_tensor(value)  # zeros alone make an array of int: they are numbers
+    return value if value.is_floating_point() else value.double()
 
 
 def in_numpy(answer, *inputs):
     """What the answer gives for NumPy arrays, as the page has them: an `observe`."""
     with np.errstate(all="ignore"):
         return as_tensors(answer(*(as_arrays(x) for x in inputs)))
+
+
+def as_an_array(answer, *inputs):
+    """The same, for an answer that must give a NumPy array: an `observe`."""
+    given = answer(*(as_arrays(x) for x in inputs))
+    if isinstance(given, list | torch.Tensor):
+        raise NotAllowed(f"return a NumPy array, not a {type(given).__name__}")
+    return as_tensors(given)
 
 
 def drawn_step(draw):
@@ -37,13 +49,18 @@ def drawn_step(draw):
 
 @exercise(
     inputs=drawn_step,
-    observe=in_numpy,
+    observe=as_an_array,
     cases={
         "This neuron's z is negative: ReLU stops its delta.": (
             torch.tensor([-1.0, 2.0], dtype=torch.float64),
             torch.tensor([[1.0, 2.0]], dtype=torch.float64),
             torch.tensor([3.0], dtype=torch.float64),
-        )
+        ),
+        "At z = 0 the slope of ReLU is taken to be 0: it is 1 only where z > 0.": (
+            torch.tensor([0.0, 2.0], dtype=torch.float64),
+            torch.tensor([[1.0, 2.0]], dtype=torch.float64),
+            torch.tensor([3.0], dtype=torch.float64),
+        ),
     },
     mistakes={
         "The slope is missing: multiply by f′(z), which is 0 where z < 0.": (
@@ -82,6 +99,12 @@ def drawn_outputs(draw):
 @exercise(
     inputs=drawn_outputs,
     observe=in_numpy,
+    cases={
+        "e^z / (1 + e^z) is inf / inf at z = 800: use 1 / (1 + e^−z).": (
+            torch.tensor([[800.0, -800.0], [0.0, 1.0]], dtype=torch.float64),
+            torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64),
+        )
+    },
     mistakes={
         "The slope s (1 − s) is for the squared error. Here the logarithms cancel it.": (
             lambda z, y: (sigmoid(z) - y) * sigmoid(z) * (1 - sigmoid(z)) / len(y)
@@ -161,7 +184,7 @@ def gradients_with(
     observe=in_numpy,
     cases={
         "Logits of a thousand: subtract the largest of each row before exp.": (
-            torch.tensor([[1000.0, 0.0], [1.0, 2.0]], dtype=torch.float64),
+            torch.tensor([[1000.0, 998.5], [0.0, 2.0]], dtype=torch.float64),
             torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64),
             [torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)],
             [torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import NotAllowed, is_ours, names_called, without
 
 
 def two_paths_with(df_da, df_db):
@@ -19,11 +20,20 @@ def two_paths_with(df_da, df_db):
     return answer
 
 
+def by_own_formulas(answer, a, b):
+    """What the answer gives without engine and without PyTorch: an `observe`."""
+    if not is_ours(answer) and names_called(answer) & {"Value", "backward"}:
+        raise NotAllowed("the derivatives are to come from formulas, not from the engine")
+    return without()(answer, a, b)
+
+
 @exercise(
     inputs=lambda draw: (
         draw.choice(draw.integer(-3, 3), draw.uniform(-3, 3)),
         draw.choice(draw.integer(-3, 3), draw.uniform(-3, 3)),
     ),
+    observe=by_own_formulas,
+    tolerance=1e-11,  # a formula is exact, and a nudge is not
     mistakes={
         "b reaches v = ab + b along two paths: through ab, and directly. Add both.": (
             two_paths_with(lambda a, b, v: 2 * v * b, lambda a, b, v: 2 * v * a)
@@ -44,8 +54,8 @@ def two_paths(a, b):
 
 
 def value_and_slopes(answer, x, Value):
-    """s(x), its logarithm and slope, and the slope of s(2x)² + x by way of the answer:
-    an `observe`."""
+    """s(x) and its slope, the logarithms of both, the slope of s(2x)² + x by way of the
+    answer, and x, which stays as it is: an `observe`."""
     alone, v = Value(x), Value(x)
     s = answer(alone)
     if not isinstance(s, Value):
@@ -53,8 +63,8 @@ def value_and_slopes(answer, x, Value):
     s.backward()
     inner = answer(v * 2)
     (inner * inner + v).backward()
-    log = math.log(s.data) if s.data > 0 else -math.inf
-    return s.data, log, alone.grad, v.grad
+    logs = [math.log(y) if y > 0 else -math.inf for y in (s.data, alone.grad)]
+    return s.data, alone.grad, *logs, v.grad, alone.data
 
 
 def sigmoid(x):
@@ -113,16 +123,18 @@ OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
 def drawn_graph(draw):
-    """Steps such as "c = a * b", whose last is the root, and the leaves a and b."""
+    """Steps such as "c = a * b", whose last is the root, the numbers a and b, and the
+    names of those whose gradients are asked for."""
     names = "abcdefghi"[: 2 + draw.size]
     steps = []
     for k in range(2, len(names)):
         left, right = (names[draw.integer(max(0, k - 3), k - 1)] for _ in range(2))
         steps.append(f"{names[k]} = {left} {draw.choice(*OPERATORS)} {right}")
-    return "; ".join(steps), [round(draw.uniform(-1.5, 1.5), 1) for _ in range(2)]
+    numbers = [round(draw.uniform(-1.5, 1.5), 1) for _ in range(2)]
+    return "; ".join(steps), numbers, draw.choice("ab", "ba", "abc", "cab")
 
 
-def gradients_and_grads(answer, steps, numbers, Value):
+def gradients_and_grads(answer, steps, numbers, leaves, Value):
     """What the answer gives for the graph of the steps, and all .grad: an `observe`."""
     nodes = {name: Value(x) for name, x in zip("ab", numbers, strict=True)}
     for step in steps.split("; "):
@@ -130,7 +142,7 @@ def gradients_and_grads(answer, steps, numbers, Value):
         nodes[name] = OPERATORS[sign](nodes[left], nodes[right])
     for node in nodes.values():
         node.grad = 0.25  # left by an earlier backward(), say
-    answered = answer(nodes[name], [nodes["a"], nodes["b"]])
+    answered = answer(nodes[name], [nodes[leaf] for leaf in leaves])
     if not isinstance(answered, list | tuple):
         return answered
     return list(answered), [node.grad for node in nodes.values()]
@@ -190,9 +202,19 @@ USED_BY_THE_NEXT_TWO = "c = a * b; d = c + a; e = d * a; f = e + d; g = f * d; h
     inputs=drawn_graph,
     observe=gradients_and_grads,
     cases={
-        "Here each node is used by the next two.": (USED_BY_THE_NEXT_TWO, [0.4, 0.9]),
-        "root does not depend on b: its gradient is 0.": ("c = a * a", [0.5, 2.0]),
+        "Here each node is used by the next two.": (
+            USED_BY_THE_NEXT_TWO,
+            [0.4, 0.9],
+            "ab",
+        ),
+        "root does not depend on b: its gradient is 0.": ("c = a * a", [0.5, 2.0], "ab"),
+        "Any Value may be asked for, also one that was made from others.": (
+            "c = a * b; d = c * c",
+            [0.5, 2.0],
+            "ac",
+        ),
     },
+    names=("root", "a and b", "leaves"),
     mistakes={
         "A node that is used twice adds up what comes from each use: += and not =.": (
             gradients_with(add=False)
@@ -254,11 +276,18 @@ def drawn_expression(draw):
 
 
 def derivatives_and_calls(answer, f, numbers):
-    """What the answer gives, and how often it called f: an `observe`."""
+    """What the answer gives, and how often it called f, with objects of a class of its
+    own: an `observe`."""
     calls = []
 
     def counted(*leaves):
         calls.append(leaves)
+        for kind in {type(leaf) for leaf in leaves}:
+            if not is_ours(answer) and "<locals>" not in kind.__qualname__:
+                raise NotAllowed(
+                    "call f with objects of a small class that you write inside of your "
+                    f"function, not with {kind.__name__}"
+                )
         return f(*leaves)
 
     answered = answer(counted, numbers)

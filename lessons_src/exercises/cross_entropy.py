@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import AUTOGRAD, without
 
 
 def logits_and_labels(draw):
@@ -28,6 +29,7 @@ def in_bits(nats):
 
 @exercise(
     inputs=logits_and_labels,
+    observe=without("cross_entropy"),
     cases={
         "Eight equal classes cost 3 bits.": (torch.zeros(3, 8), torch.tensor([0, 1, 7])),
         "At logits in the thousands exp overflows: subtract the maximum.": (
@@ -77,6 +79,7 @@ def image_gradient(dz):
         draw.normal(3 + draw.size, 1 + draw.size),
         draw.normal(3 + draw.size),
     ),
+    observe=without(*AUTOGRAD),
     mistakes={
         "The sign is p minus y.": image_gradient(
             lambda z, y, K: -error(z, F.one_hot(y, K))
@@ -180,6 +183,7 @@ def through(dz, x):
         draw.integer(2, 20),
         draw.uniform(0.1, 2),
     ),
+    observe=without(*AUTOGRAD),
     cases={
         "Pixels up to 255 make large logits: use torch.softmax, or subtract the maximum.": (
             255 * torch.eye(3, dtype=torch.float64),
@@ -187,7 +191,14 @@ def through(dz, x):
             3,
             3,
             1.0,
-        )
+        ),
+        "The last class need not occur among the labels: `classes` counts it.": (
+            torch.eye(3, dtype=torch.float64),
+            torch.tensor([2, 0, 1]),
+            4,
+            3,
+            1.0,
+        ),
     },
     mistakes={
         "Descent goes against the gradient, p - y: the loss rises here.": descended(

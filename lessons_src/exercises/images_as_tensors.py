@@ -3,6 +3,7 @@ bytes of a file."""
 
 import struct
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,9 @@ from lessons_src.exercises import exercise
 def value_and_dtype(answer, images):
     """What the answer gives, and the name of its dtype: an `observe`."""
     values = answer(images)
-    return (values, str(values.dtype)) if isinstance(values, Tensor) else values
+    if isinstance(values, Tensor | np.ndarray):
+        return values, str(values.dtype).removeprefix("torch.")
+    return (values, "a list") if isinstance(values, list) else values
 
 
 @exercise(
@@ -112,7 +115,10 @@ def read(raw, start=16):
     cases={
         "There are 300 images: a length takes 4 bytes, the most significant first.": (
             idx((torch.arange(300 * 2 * 3) % 256).byte().view(300, 2, 3)),
-        )
+        ),
+        "The image has 65,537 rows: a length takes all of its 4 bytes.": (
+            idx((torch.arange(65_537) % 256).byte().view(1, -1, 1)),
+        ),
     },
     mistakes={
         "Skip the header: the pixels begin after 16 bytes.": (

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import LOGSUMEXP, SIGMOID, SOFTMAX, without
 
 
 def shifted_softmax(z, shift):
@@ -17,6 +18,7 @@ def shifted_softmax(z, shift):
         draw.normal(*draw.choice((3,), (draw.size, 4), (2, 3, 1 + draw.size))),
         draw.choice(1, draw.uniform(0.3, 4)),
     ),
+    observe=without(*SOFTMAX),
     cases={
         "exp overflows at 89: subtract each row's own maximum first.": (
             torch.tensor([[1000.0, 0.0], [-1000.0, -999.0]]),
@@ -78,12 +80,16 @@ def logits_of(p):
 
 @exercise(
     inputs=lambda draw: (draw.normal(2 + draw.size, scale=4),),
+    observe=without(*SIGMOID),
     cases={
         "exp(1000) overflows: take the larger of 0 and -u out of the logarithm.": (
             torch.tensor([-1000.0, -200.0]),
         ),
         "At u = 1000 the result is 0: take out the larger of 0 and -u, not always -u.": (
             torch.tensor([1000.0, 200.0]),
+        ),
+        "Each u has a larger one of its own: the first does not speak for all.": (
+            torch.tensor([1000.0, -1000.0, 0.5]),
         ),
     },
     mistakes={
@@ -115,6 +121,7 @@ def classified(log_p):
         draw.normal(3 + draw.size, 2 + draw.size, scale=draw.choice(1, 1000)),
         draw.normal(3 + draw.size),
     ),
+    observe=without(*SOFTMAX, *LOGSUMEXP),
     cases={
         "Pixels up to 255 make scores in the thousands: subtract each row's maximum.": (
             255 * torch.eye(4),
