@@ -42,7 +42,8 @@ def by_own_formulas(answer, a, b):
             two_paths_with(lambda a, b, v: v * b, lambda a, b, v: v * (a + 1))
         ),
     },
-    hint="With v = ab + b it is v², 2v dv/da and 2v dv/db; b reaches v on two paths.",
+    hint="With v = ab + b it is v², 2v dv/da and 2v dv/db; b reaches v on two paths. "
+    "(A nudge comes close, a formula is exact.)",
 )
 def two_paths(a, b):
     """f = (a b + b)² and its derivatives with respect to a and b."""
@@ -74,6 +75,12 @@ def sigmoid(x):
     return math.exp(x) / (1 + math.exp(x))
 
 
+def changing_v(v):
+    """A mistake: v is not the same afterwards."""
+    v.data = sigmoid(v.data)
+    return type(v)(v.data, ((v, v.data * (1 - v.data)),))
+
+
 def sigmoid_with(slope=lambda s: s * (1 - s), value=sigmoid):
     """A sigmoid_op from its local derivative slope(s), or from its value(x)."""
 
@@ -89,9 +96,8 @@ def sigmoid_with(slope=lambda s: s * (1 - s), value=sigmoid):
     observe=value_and_slopes,
     cases={
         "exp(800) is too large for a float. For v < 0 use e^v / (1 + e^v).": (-800.0,),
-        "At −40 the sigmoid is 4e-18, and not 0. For v < 0 use e^v / (1 + e^v).": (
-            -40.0,
-        ),
+        "At −40 the sigmoid is 4e-18, and not 0; so is its slope. For v < 0 use "
+        "e^v / (1 + e^v).": (-40.0,),
         "At 800 the sigmoid is 1, and flat.": (800.0,),
     },
     mistakes={
@@ -107,6 +113,7 @@ def sigmoid_with(slope=lambda s: s * (1 - s), value=sigmoid):
         "exp(800) is too large for a float: for v < 0 use e^v / (1 + e^v).": (
             sigmoid_with(value=lambda x: 1 / (1 + math.exp(-x)))
         ),
+        "Leave v.data as it is: it is the new Value that holds s.": changing_v,
         "(1 + tanh(v/2)) / 2 loses its digits for negative v: 1 − 1 is left.": (
             sigmoid_with(value=lambda x: (1 + math.tanh(x / 2)) / 2)
         ),
@@ -195,6 +202,12 @@ def by_backward(root, leaves):
     return gradients
 
 
+def without_inner(root, leaves):
+    """0 for all that have parents: a mistake."""
+    total = gradients_with()(root, leaves)
+    return [0.0 if v.parents else g for v, g in zip(leaves, total, strict=True)]
+
+
 USED_BY_THE_NEXT_TWO = "c = a * b; d = c + a; e = d * a; f = e + d; g = f * d; h = g + f"
 
 
@@ -223,6 +236,9 @@ USED_BY_THE_NEXT_TWO = "c = a * b; d = c + a; e = d * a; f = e + d; g = f * d; h
         "backwards through topological_order(root).": gradients_with(order=as_met),
         "Leave .grad as it is, and what it holds already: keep sums in a dictionary.": (
             by_backward
+        ),
+        "Any Value may be asked for, also one that was made from others.": (
+            without_inner
         ),
         "d root / d root is 1: start from there.": lambda root, leaves: [
             0.0 for _ in leaves
