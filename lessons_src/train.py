@@ -221,10 +221,11 @@ def check_training(
     )
     expect(kind == "mean", "loss_fn must be a function that gives a batch's mean", kind)
     if scheduler is not None:
-        is_its = getattr(scheduler, "optimizer", None) is optimizer
-        expect(is_its, "scheduler must be a schedule of this optimizer", scheduler)
-        last = scheduler.last_epoch + epochs * math.ceil(len(split) / batch_size)
+        is_its = getattr(scheduler, "optimizer", optimizer) is optimizer
+        needed = "scheduler must be a schedule of this optimizer"
+        expect(is_its and not isinstance(scheduler, type), needed, scheduler)
         for rate in getattr(scheduler, "lr_lambdas", []):
+            last = scheduler.last_epoch + epochs * math.ceil(len(split) / batch_size)
             rate(last)  # of `warmup_decay`: a ValueError where it is over before
 
 

@@ -130,7 +130,7 @@ def test_read_aloud(visit):
     formula = tab.locator("div.math").first
     assert formula.aria_snapshot().startswith("- math")
     hidden = tab.locator(".katex-mathml").evaluate_all("""all => all.filter(e =>
-        !e.closest("details:not([open])") && !e.checkVisibility()
+        !e.closest("details:not([open]), .nn-explanations") && !e.checkVisibility()
         || e.closest("[aria-hidden=true]")).length""")
     assert hidden == 0
 

@@ -46,8 +46,10 @@ SIGHT = """screen => {
         .filter(e => e.checkVisibility() && height(e) > 60)
         .map(e => e.getBoundingClientRect())
         .map(box => [box.top - top, box.bottom - top]);
+    const list = page.querySelector('section#references')?.getBoundingClientRect().top;
+    const last = (list ?? page.getBoundingClientRect().bottom) - top;
     let end = 0, desert = 0;
-    for (const [from, to] of [...seen, [height(page), height(page)]]) {
+    for (const [from, to] of [...seen, [last, last]]) {
         desert = Math.max(desert, from - end);
         end = Math.max(end, to);
     }

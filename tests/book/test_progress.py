@@ -63,14 +63,15 @@ def test_progress_is_kept(visit, tmp_path):
         tab.get_by_role("button", name="Export").click()
     file = tmp_path / "progress.json"
     download.value.save_as(file)
-    assert json.loads(file.read_text(encoding="utf-8")) == kept
+    exported = file.read_text(encoding="utf-8")
+    assert json.loads(exported) == kept
     erase = tab.get_by_role("button", name="Erase")
     erase.click()
     assert tab.evaluate(KEPT) == kept, "one press erases nothing"
     erase.click()
     assert tab.evaluate("localStorage.getItem('nn-progress-1')") is None
     assert tab.locator(".nn-read").count() == 0
-    for text, said in (("{", "Nothing was changed"), (file.read_text(), "Imported")):
+    for text, said in (("{", "Nothing was changed"), (exported, "Imported")):
         file.write_text(text, encoding="utf-8")
         tab.locator("input[type=file]").set_input_files(file)
         tab.get_by_role("status").filter(has_text=said).wait_for()

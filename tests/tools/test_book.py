@@ -118,7 +118,7 @@ def test_a_new_book_begins_in_an_empty_folder(small, monkeypatch):
     monkeypatch.setattr(book, "vendor", lambda: None)
     old = small / "_build/html/old.html"
     assert book.main() == 0
-    old.write_text("old")
+    old.write_text("old", encoding="utf-8")
     assert book.main() == 0
     assert old.is_file() and "--all" not in commands[-1]
     replace(small / "_toc.yml", "      - file: lessons/02_gpus\n", "")

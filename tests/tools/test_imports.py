@@ -14,7 +14,7 @@ ROADS = [
     "expect files standin data train models recipes published scale.distributed scale.fit "
     "scale.checkpoint scale.graph scale.run",
     "expect svg figures interactive",
-    "exercises.limits exercises exercises.*",
+    "exercises.limits exercises exercises.forbidden exercises.*",
     "detector.findings detector.watch detector.evidence detector.checks detector",
     "expect records",
 ]
