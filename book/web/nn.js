@@ -110,7 +110,8 @@ function observeOnce(box) {
 }
 
 function mendWidgets() {
-  each(".nn-figure, .nn-stepper > .widget-box, div.math", observeOnce);
+  const boxes = ".nn-figure, .nn-stepper > .widget-box, .pst-scrollable-table-container";
+  each(`${boxes}, div.math`, observeOnce);
   each(".nn-stepper", mendStepper);
   each(".nn-quiz", mendQuiz);
   each('.widget-label[title="null"]', (label) => {

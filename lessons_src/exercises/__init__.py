@@ -169,7 +169,7 @@ class Exercise:
         """Why the answer is not right here; "" where it is."""
         given = copy.deepcopy(inputs)
         try:
-            got = self.run(answer, given)
+            got = self.run(answer, given, self.seconds)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # the reader's code: whatever it raises is shown
@@ -183,9 +183,11 @@ class Exercise:
             return "your function changed its input: work on a copy, or make new values"
         return wrong
 
-    def run(self, function, inputs):
-        """What is compared: the function's result, or what `observe` sees."""
-        with undisturbed(), limits.seconds(self.seconds):
+    def run(self, function, inputs, seconds: float | None = None):
+        """What is compared: the function's result, or what `observe` sees. TooLong after
+        so many seconds, where they are given: a reader's function may never end."""
+        limit = limits.seconds(seconds) if seconds else contextlib.nullcontext()
+        with undisturbed(), limit:
             return self.observe(function, *inputs) if self.observe else function(*inputs)
 
     def explained(self, answer, failed, trials, hint: str) -> str:
@@ -199,7 +201,7 @@ class Exercise:
         """The hint of the first mistake that gives what the answer gives in all these
         trials."""
         try:
-            given = [self.outcome(answer, inputs) for inputs in trials]
+            given = [self.outcome(answer, inputs, self.seconds) for inputs in trials]
         except limits.TooLong:
             return ""
         for hint, mistake in self.mistakes.items():
@@ -211,10 +213,10 @@ class Exercise:
                 return hint
         return ""
 
-    def outcome(self, function, inputs):
+    def outcome(self, function, inputs, seconds: float | None = None):
         """What the function gives for these arguments, or the name of its error."""
         try:
-            return self.run(function, copy.deepcopy(inputs))
+            return self.run(function, copy.deepcopy(inputs), seconds)
         except (KeyboardInterrupt, limits.TooLong):
             raise
         except BaseException as error:

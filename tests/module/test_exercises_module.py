@@ -394,3 +394,15 @@ def test_a_terminal_without_the_mark_is_told_in_words(monkeypatch):
     terminal.flush()
     right, wrong, *_ = terminal.buffer.getvalue().decode("cp1252").splitlines()
     assert right.startswith("right: scaled") and wrong.startswith("wrong: scaled")
+
+
+def test_the_limit_is_for_the_answer_alone():
+    """A machine may be so slow that the solution itself takes longer: no error of the
+    checker's own."""
+
+    def solution(x):
+        time.sleep(0.2)
+        return 2 * x
+
+    slow = Exercise(solution, cases={"": (1.0,)}, seconds=0.1)
+    assert slow.verdict(lambda x: x + x, 0)[0]
