@@ -114,6 +114,8 @@ def to_pdf(tab, outline: bool = True) -> bytes:
 def take(tab, chapter: dict, places: dict[str, int], epub: bool = False) -> str:
     """The body of one page for print, or for an EPUB. Adds the title that it has, where
     the chapter has none."""
+    # Paper does not run: these pages then show what they show without script.
+    tab.route("**/{draw,playground}.js*", lambda route: route.fulfill(body=""))
     tab.goto((HTML / f"{chapter['file']}.html").as_uri(), wait_until="load")
     views = tab.locator("script[type='application/vnd.jupyter.widget-view+json']")
     tab.wait_for_function(

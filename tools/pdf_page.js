@@ -110,7 +110,7 @@ async ({ number, title, deeper, places, epub }) => {
     if (isImports) open(fold);
     else fold.remove(); // code that only draws
   }
-  for (const hint of all("details.nn-hint")) hint.open = true;
+  for (const fold of all("details:is(.nn-hint, .pg-answer)")) fold.open = true;
   if (answers.length) {
     const end = made("section", "nn-answers", "<h2>Answers and solutions</h2>");
     end.append(...answers);
@@ -122,9 +122,18 @@ async ({ number, title, deeper, places, epub }) => {
     if (point.textContent.startsWith("(")) formula.before(point);
     else formula.after(point);
   }
+  // Pictures that are files of the book: a single file of HTML lies elsewhere, and an EPUB
+  // does without the lessons' thumbnails.
+  for (const image of all("img:not([src^='data:'])")) {
+    if (epub) image.remove();
+    else Object.assign(image, { src: image.src, loading: "eager" });
+  }
+  // What a quiz veils is there on paper.
+  for (const veiled of all("[hidden=until-found]")) veiled.removeAttribute("hidden");
   const twice = epub ? ".katex-html" : ".katex-mathml"; // a formula stands there twice
   all(
     "a.headerlink, button, script, style, link, .copybtn, .prev-next-area, " +
+      ".nn-veil, .nn-done, .nn-tickbox, .nn-progress-tools, .nn-tally, " +
       `${twice}, input, [hidden]`,
   ).forEach((e) => e.remove());
 
