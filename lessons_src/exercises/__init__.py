@@ -239,8 +239,11 @@ def exercise(**settings) -> Callable[[Callable], Exercise]:
 
 def is_stub(answer) -> bool:
     """Whether it is a function that does nothing yet: `...`, `pass`, a docstring, or
-    `raise NotImplementedError`."""
-    code = getattr(answer, "__code__", None)
+    `raise NotImplementedError`; or a class of such methods."""
+    if isinstance(answer, type):
+        methods = [value for value in vars(answer).values() if inspect.isfunction(value)]
+        return bool(methods) and all(map(is_stub, methods))
+    code = getattr(inspect.unwrap(answer) if callable(answer) else None, "__code__", None)
     if code is None:
         return False
     if code.co_names:  # the names of what it uses

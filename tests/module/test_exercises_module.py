@@ -191,6 +191,23 @@ def test_an_attempt_is_never_called_none(attempt):
     assert message(attempt).startswith("✗ scaled: 0 of 31")
 
 
+def test_a_class_of_empty_methods_is_not_attempted_yet():
+    """Whatever decorates them; one method that does something is an attempt."""
+
+    class Stub:
+        def __init__(self, x, factor): ...
+
+        @torch.no_grad()
+        def step(self): ...
+
+    class Begun(Stub):
+        def __init__(self, x, factor):
+            self.x = x
+
+    assert message(Stub) == "○ scaled: not attempted yet"
+    assert message(Begun).startswith("✗")
+
+
 def test_nothing_outside_is_changed():
     """Grad mode and random numbers are as before, whatever the answer does with them."""
 
