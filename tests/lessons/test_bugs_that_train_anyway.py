@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lesson_source import boxed, cells, close, definitions, drawn
+from swept import some
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -104,7 +105,10 @@ def test_it_accuses_no_other(page, splits, test):
         assert passed or blends or (test, name) in ALSO, name
 
 
-@pytest.mark.parametrize("name", ["Program", "Mixup", *BROKEN])
+TRAINED = ["Program", "Mixup", *BROKEN]
+
+
+@pytest.mark.parametrize("name", some(TRAINED, lambda name: name in TRAINED[:5]))
 def test_it_trains_happily(page, splits, name):
     """The claim of the lesson: with every bug the loss falls, and no error is raised."""
     torch.manual_seed(0)

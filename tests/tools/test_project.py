@@ -12,6 +12,7 @@ from importlib.metadata import requires
 
 import pytest
 from lesson_source import LESSONS, ROOT, cells
+from swept import some
 
 from tools import publish
 
@@ -215,7 +216,7 @@ def test_a_missing_python_gives_one_clear_sentence(bare, target):
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
-@pytest.mark.parametrize("target", ["book", "test"])
+@pytest.mark.parametrize("target", some(["book", "test"], lambda t: t == "book"))
 def test_a_failed_download_gives_one_clear_sentence(bare, target):
     """With no package index, the last words say what to do, at each call anew: nothing
     was marked as installed."""
