@@ -463,15 +463,10 @@ def other_defaults(**settings):
     """A class with other defaults than those of the stub."""
 
     class Other(Plain):
-        def __init__(
-            self,
-            params,
-            lr=settings.get("lr", 0.001),
-            betas=settings.get("betas", (0.9, 0.999)),
-            eps=settings.get("eps", 1e-8),
-            weight_decay=settings.get("weight_decay", 0.01),
-        ):
-            super().__init__(params, lr, betas, eps, weight_decay)
+        def __init__(self, params, *given, **named):
+            names = ("lr", "betas", "eps", "weight_decay")
+            given = dict(zip(names, given, strict=False))
+            super().__init__(params, **settings | given | named)
 
     return Other
 
