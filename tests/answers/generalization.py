@@ -465,7 +465,6 @@ WRONG = {
         stopped(better=lambda loss, best: not loss >= best),  # nan too
         stopped(better=lambda loss, best: loss > best),
         stopped(better=lambda loss, best: loss < best - 0.01),
-        stopped(better=lambda loss, best: abs(loss) < abs(best)),
         stopped(better=lambda loss, best: loss < best, start=lambda losses: 1.0),
         stopped(start=lambda losses: losses[0]),  # nan, or epoch 0
         stopped(over=lambda bad, patience: bad > patience),
