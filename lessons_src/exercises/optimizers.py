@@ -220,7 +220,7 @@ def slip(**parts):
         ),
         "t grows by one a step: keep it for the next.": slip(count=lambda self, t: 1),
         "Each parameter counts its own steps: without a gradient it makes none.": slip(
-            count=lambda self, t: max(t + 1, self.state[0][0])
+            count=lambda self, t: max(t + 1, *(before[0] for before in self.state))
         ),
         "The decay is a factor 1 - lr * weight_decay on the weight.": slip(
             decay=lambda self: 1 - self.weight_decay
