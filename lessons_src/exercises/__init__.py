@@ -205,11 +205,11 @@ class Exercise:
         except limits.TooLong:
             return ""
         for hint, mistake in self.mistakes.items():
-            is_wrong = any(self.problem(mistake, inputs) for inputs in trials)
-            if is_wrong and all(
+            same = all(
                 not difference(got, self.outcome(mistake, inputs), self.tolerance)
                 for got, inputs in zip(given, trials, strict=True)
-            ):
+            )
+            if same and any(self.problem(mistake, inputs) for inputs in trials):
                 return hint
         return ""
 

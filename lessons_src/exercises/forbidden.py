@@ -1,4 +1,4 @@
-"""What a statement forbids: a ready-made softmax, autograd, a Python loop.
+"""What a statement forbids: a ready-made softmax, autograd, a module, a Python loop.
 
 Each is an `observe`, or the part of one. The checkers' own solutions and mistakes may do
 what a reader may not.
@@ -6,8 +6,9 @@ what a reader may not.
 
 import contextlib
 from collections.abc import Callable
+from unittest import mock
 
-from torch import Tensor
+from torch import Tensor, nn, optim
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -49,6 +50,21 @@ def without(*names: str) -> Callable:
             return answer(*inputs)
 
     return observe
+
+
+def without_modules(answer, *inputs):
+    """What the answer gives, if it makes no module and no optimiser: an `observe`."""
+    if is_ours(answer):
+        return answer(*inputs)
+    with contextlib.ExitStack() as stack:
+        for kind in (nn.Module, optim.Optimizer):
+            stack.enter_context(mock.patch.object(kind, "__init__", refused))
+        return answer(*inputs)
+
+
+def refused(self, *args, **kwargs):
+    """In the place of an `__init__`."""
+    raise NotAllowed(f"the exercise is to be solved without {type(self).__name__}")
 
 
 def names_called(answer: Callable) -> set[str]:

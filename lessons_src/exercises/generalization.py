@@ -40,6 +40,7 @@ def says(
         "Equal to the goal is at least the goal.": (0.95, 0.9, 0.9),
         "On its training images it just reaches the goal: at least.": (0.9, 0.8, 0.9),
         "Better on new images than on old ones: fine is fine.": (0.8, 0.9, 0.85),
+        "0.8999 is less than 0.9: do not round.": (0.95, 0.8999, 0.9),
     },
     mistakes={
         "A network that misses the goal on its training images is underfitting.": (
@@ -92,6 +93,7 @@ def sees_the_future(losses, patience):
     inputs=draw_losses,
     cases={
         "The loss still fell: train to the end.": ([3.0, 2.0, 1.0], 2),
+        "Lower by a thousandth is lower.": ([2.0, 1.999, 1.998, 1.997], 1),
         "2.4 is lower than 2.5, but not than the best.": ([2.0, 2.5, 2.4, 2.3, 1.0], 3),
         "A loss that is not a number improves nothing.": (
             [2.0, math.nan, math.nan, 1.0],

@@ -17,10 +17,14 @@ def central(h, width=2.0):
 
 @exercise(
     inputs=lambda draw: (
-        draw.choice(math.sin, math.exp, math.tanh),
-        round(draw.uniform(-1.5, 1.5), 2),
+        draw.choice(math.sin, math.cos, math.exp, math.tanh),
+        round(draw.uniform(-3, 3), 2),
     ),
     tolerance=1e-8,
+    cases={
+        "x may be 0, and a step that is a multiple of x is none there.": (math.sin, 0.0),
+        "A slope may be negative.": (math.cos, 1.0),
+    },
     mistakes={
         "A forward difference is off by h/2 f′′: use f(x + h) and f(x − h).": (
             lambda f, x: (f(x + 1e-5) - f(x)) / 1e-5
@@ -204,9 +208,34 @@ def leave_moved(w, i, h):
             SumOfTanh(torch.zeros(2, dtype=torch.float64)),
             torch.ones(2, dtype=torch.float64),
             torch.zeros(2, dtype=torch.float64),
-        )
+        ),
+        "The answer is 0 only where both gradients are 0: here one is.": (
+            SumOfTanh(torch.ones(2, dtype=torch.float64)),
+            torch.ones(2, dtype=torch.float64),
+            torch.zeros(2, dtype=torch.float64),
+        ),
+        "Gradients may be small, and still wrong: add nothing to the norms.": (
+            SumOfTanh(torch.full((2,), 1e-9, dtype=torch.float64)),
+            torch.zeros(2, dtype=torch.float64),
+            torch.full((2,), -1e-9, dtype=torch.float64),
+        ),
+        "w may be a single number: np.ndindex(()) gives its one index.": (
+            SumOfTanh(torch.tensor(2.0, dtype=torch.float64)),
+            torch.tensor(0.5, dtype=torch.float64),
+            torch.tensor(1.0, dtype=torch.float64),
+        ),
+        "w may have any number of dimensions: here three.": (
+            SumOfTanh(torch.arange(1.0, 7, dtype=torch.float64).view(3, 1, 2)),
+            torch.arange(6, dtype=torch.float64).view(3, 1, 2) / 4,
+            torch.ones(3, 1, 2, dtype=torch.float64),
+        ),
     },
+    tolerance=1e-7,  # a forward difference is off by more
     mistakes={
+        "Take the nudge in both directions: a forward difference is off by 1e-6 and more,"
+        " and a right gradient then looks wrong.": check_with(
+            step=lambda loss, up, down, h: (loss(up) - loss((up + down) / 2)) / h
+        ),
         "The error is relative: divide by the norms of both gradients together.": (
             check_with(compare=lambda gap, g, g_hat: gap)
         ),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import without_modules
 
 
 def draw_sizes(draw):
@@ -16,7 +17,13 @@ def draw_sizes(draw):
 
 @exercise(
     inputs=lambda draw: (draw_sizes(draw),),
-    cases={"For 784, 100 and 10 the answer is 79,510.": ([784, 100, 10],)},
+    observe=without_modules,
+    cases={
+        "For 784, 100 and 10 the answer is 79,510.": ([784, 100, 10],),
+        "3,000,550,010 is too large for 32 bits: use Python's integers.": (
+            [60_000, 50_000, 10],
+        ),
+    },
     mistakes={
         "Has the last layer its biases?": lambda sizes: count.solution(sizes) - sizes[-1],
         "Where are the biases?": lambda sizes: count.solution(sizes) - sum(sizes[1:]),
@@ -27,7 +34,8 @@ def draw_sizes(draw):
 )
 def count(sizes):
     """The parameters of an MLP, weights and biases."""
-    layers = [nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)]
+    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    layers = [nn.Linear(*pair, device="meta") for pair in pairs]
     return sum(p.numel() for layer in layers for p in layer.parameters())
 
 
@@ -122,6 +130,19 @@ def without_short_batch(x, y, *others):
 
 @exercise(
     inputs=draw_epoch,
+    observe=without_modules,
+    cases={
+        "The hidden units are max(0, z), also where z is large.": (
+            torch.tensor([[20.0], [-3.0], [0.5]]).double(),
+            torch.tensor([0, 1, 1]),
+            torch.tensor([[2.0], [-1.0]]).double(),
+            torch.tensor([0.5, 0.1]).double(),
+            torch.tensor([[0.1, 0.2], [0.2, -0.1]]).double(),
+            torch.tensor([0.0, 0.3]).double(),
+            0.01,
+            2,
+        )
+    },
     mistakes={
         "The old gradients were still there at the second step: clear them.": (
             lambda *given: one_epoch.solution(*given, clear=False)

@@ -120,7 +120,8 @@ def warmup_cosine(step, total, warmup, peak):
 def drawn_walk(draw, steps=None):
     """Parameters, AdamW's settings, and each step's gradients.
 
-    The second parameter has a gradient in some steps only, the third in none.
+    One parameter has a gradient in each step, the next in some, the third in none. Any of
+    them may be the first.
     """
     scale = draw.choice(1.0, 1e8, 1e-8)
     gradients = [
@@ -136,13 +137,17 @@ def drawn_walk(draw, steps=None):
         10 ** draw.uniform(-8, -2),
     )
     params = [draw.normal(draw.size), draw.normal(2), draw.normal(2)]
-    return params, draw.uniform(0.001, 0.1), betas, eps, draw.choice(0.0, 0.3), gradients
+    settings = draw.uniform(0.001, 0.1), betas, eps, draw.choice(0.0, 0.3)
+    first = draw.integer(0, 2)
+    gradients = [step[first:] + step[:first] for step in gradients]
+    return params[first:] + params[:first], *settings, gradients
 
 
 def walked(answer, params, lr, betas, eps, weight_decay, gradients):
-    """The parameters after all steps of the answer's optimiser: an `observe`."""
+    """The parameters after all steps of the answer's optimiser: an `observe`. It gets no
+    settings where lr is None."""
     params = [p.clone().requires_grad_() for p in params]
-    optimizer = answer(params, lr, betas, eps, weight_decay)
+    optimizer = answer(params, *[lr, betas, eps, weight_decay] if lr else [])
     if not hasattr(optimizer, "step"):
         return optimizer
     for step in gradients:
@@ -155,7 +160,7 @@ def walked(answer, params, lr, betas, eps, weight_decay, gradients):
 class Parts:
     """AdamW in parts, so that a mistake replaces one of them."""
 
-    def __init__(self, params, lr, betas, eps, weight_decay):
+    def __init__(self, params, lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         self.params, self.state = params, [(0, 0.0, 0.0) for _ in params]
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
 
@@ -194,7 +199,14 @@ def slip(**parts):
     tolerance=1e-6,
     trials=10,
     # seed 22: tiny gradients, with decay: all mistakes show
-    cases={"Fifty steps, with tiny gradients.": drawn_walk(Draw(22), steps=50)},
+    cases={
+        "Fifty steps, with tiny gradients.": drawn_walk(Draw(22), steps=50),
+        "Without settings: lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01.": (
+            [torch.tensor([3.0, -2.0]).double()],
+            *[None] * 4,
+            [[1e-7 * torch.tensor([t, 1.0]).double()] for t in range(10)],
+        ),
+    },
     mistakes={
         "The first step is lr long: divide both means by 1 - beta**t, and t = 1.": slip(
             direction=lambda self, m, q, t: m / (q.sqrt() + self.eps)
@@ -208,7 +220,7 @@ def slip(**parts):
         ),
         "t grows by one a step: keep it for the next.": slip(count=lambda self, t: 1),
         "Each parameter counts its own steps: without a gradient it makes none.": slip(
-            count=lambda self, t: max(t + 1, self.state[0][0])
+            count=lambda self, t: max(t + 1, *(before[0] for before in self.state))
         ),
         "The decay is a factor 1 - lr * weight_decay on the weight.": slip(
             decay=lambda self: 1 - self.weight_decay
@@ -224,7 +236,9 @@ def slip(**parts):
             )
         ),
         "The betas are settings: use those that are given.": (
-            lambda params, lr, betas, *rest: Parts(params, lr, (0.9, 0.999), *rest)
+            lambda params, lr=0.001, betas=(), *rest: Parts(
+                params, lr, (0.9, 0.999), *rest
+            )
         ),
     },
     hint="Change each parameter in place, from its own m, q and t, and with the settings "

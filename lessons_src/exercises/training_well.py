@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessons_src.exercises import exercise
+from lessons_src.exercises import as_tensor, exercise
 
 
 def draw_sweep(draw):
@@ -29,6 +29,15 @@ def place_in_list(rates, scores):
     cases={
         "The rates may come in any order.": ([0.1, 0.001, 0.01], [0.5, 0.8, 0.9]),
         "A single rate has no neighbours: it is not inside.": ([0.1], [0.9]),
+        "An accuracy may be 0, and the best one too.": ([0.1, 0.01], [0.0, 0.0]),
+        "0.984 is better than 0.981: do not round.": (
+            [0.001, 0.01, 0.1],
+            [0.981, 0.984, 0.97],
+        ),
+        "A rate may be tried twice: it is no larger than itself.": (
+            [0.01, 0.1, 0.1],
+            [0.5, 0.9, 0.8],
+        ),
     },
     mistakes={
         "Of equal accuracies, the smallest rate is asked for.": lambda rates, scores: (
@@ -73,7 +82,19 @@ def wrong_activity(is_dead, is_linear):
 
 @exercise(
     inputs=draw_units,
-    cases={"All sums are 0 here.": (torch.zeros(2, 1), torch.ones(1, 1), torch.zeros(1))},
+    cases={
+        "All sums are 0 here.": (torch.zeros(2, 1), torch.ones(1, 1), torch.zeros(1)),
+        "A small number is not zero.": (
+            torch.full((2, 1), 1e-4),
+            torch.ones(1, 1),
+            torch.zeros(1),
+        ),
+        "Only the last of forty examples is above zero: look at all.": (
+            torch.cat([torch.zeros(39, 1), torch.ones(1, 1)]),
+            torch.ones(1, 1),
+            torch.zeros(1),
+        ),
+    },
     mistakes={
         "Dead is zero for every example: go along dimension 0.": (
             wrong_activity(lambda u: (u <= 0).all(1), lambda u: (u > 0).all(1))
@@ -132,20 +153,26 @@ def draw_task(draw):
 
 
 def new_points_right(answer, x, y, new_x, new_y):
-    """Whether a network trained on x, y gets the new points right, and in time."""
+    """Whether a network trained on x, y gets the new points right, also one at a time,
+    and whether it was trained in time."""
     start = time.perf_counter()
     predict = answer(x, y)
     seconds = time.perf_counter() - start
     if not callable(predict):
         return predict
     with torch.no_grad():
-        logits = predict(new_x)
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        return logits
+        given = [predict(new) for new in (new_x, *new_x[:8].split(1))]
+    if given[0] is None:
+        return None
+    logits, *alone = map(as_tensor, given)
+    if logits.shape != (len(new_x), 4):
+        return (f"logits of the shape {tuple(logits.shape)}",)
     right = (logits.argmax(1) == new_y).float().mean().item()
+    same = torch.equal(torch.cat(alone).argmax(1), logits[:8].argmax(1))
     return (
         f"{'at least' if right >= 0.95 else 'fewer than'} 19 of 20 new points right",
         f"trained in {'ten' if seconds <= 10 else 'more than ten'} seconds",
+        f"a point alone is told {'the same' if same else 'something else'}",
     )
 
 
@@ -189,8 +216,10 @@ def fixed(seed):
             lambda x, y: trained(x, y, optimizer=torch.optim.SGD, lr=0.001)
         ),
     },
-    hint="Value 1 says how many new points are right, value 2 how long the training took. "
-    "Return a function that takes points (M, 2) and gives logits (M, K).",
+    hint="Value 1 says how many new points are right, value 2 how long the training took, "
+    "value 3 whether a point alone gets the answer that it gets among others. Return a "
+    "function that takes points (M, 2) and gives logits (M, 4), also where the examples "
+    "are of fewer classes.",
     observe=new_points_right,
     trials=1,
     names=("x", "y", "new x", "new y"),

@@ -15,6 +15,7 @@ from lessons_src.exercises.forbidden import (
     OnePass,
     Vectorised,
     without,
+    without_modules,
 )
 
 Z = torch.tensor([[1.0, 2.0]])
@@ -46,6 +47,22 @@ def test_a_forbidden_function_is_refused(names, answer):
     """Under each of its names; without names, all of PyTorch."""
     with pytest.raises(NotAllowed, match="to be solved without PyTorch"):
         without(*names)(answer, Z)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda z: torch.nn.Linear(2, 3)(z),
+        lambda z: torch.nn.Sequential()(z),
+        lambda z: torch.optim.SGD([z.clone().requires_grad_()], lr=0.1),
+    ],
+)
+def test_modules_and_optimisers_are_refused(answer):
+    """Where one is made; functions and parameters are none, and it ends afterwards."""
+    with pytest.raises(NotAllowed, match="without (Linear|Sequential|SGD)"):
+        without_modules(answer, Z)
+    without_modules(lambda z: F.linear(z, torch.nn.Parameter(z)), Z)
+    torch.nn.Linear(2, 3)
 
 
 def test_all_else_is_allowed():
