@@ -32,6 +32,7 @@ from torch import Tensor
 
 from lessons_src.exercises import limits
 
+TOO_LONG = "your function took more than"
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
 
 
@@ -152,7 +153,9 @@ class Exercise:
                     f"✗ {self.name}: {number} of {len(trials)} checks passed, then, for "
                     f"{self.described(inputs)}:",
                     problem,
-                    self.explained(answer, inputs, trials, hint),
+                    hint or self.hint
+                    if problem.startswith(TOO_LONG)  # and would again
+                    else self.explained(answer, inputs, trials, hint),
                 ]
                 return False, "\n  ".join(line for line in lines if line)
         return True, f"✓ {self.name}: {len(trials)} of {len(trials)} checks passed"
@@ -270,7 +273,7 @@ def undisturbed():
 def raised(error: BaseException) -> str:
     """What the reader's function raised, and in which of its lines."""
     if isinstance(error, limits.TooLong):
-        return f"your function took more than {error} seconds: does a loop never end?"
+        return f"{TOO_LONG} {error} seconds: does a loop never end?"
     said = shortened(f"{type(error).__name__}: {text_of(str, error)}", 400)
     own = [f for f in traceback.extract_tb(error.__traceback__) if is_readers(f.filename)]
     if not own:

@@ -138,8 +138,14 @@ def raises_odd(x, factor):
 @pytest.mark.parametrize("answer", [endless, stubborn, asleep])
 def test_what_never_ends_is_ended(answer):
     """By a signal, also out of a sleep; the message says what was too long."""
-    quick = dataclasses.replace(scaled, seconds=0.1)
-    assert "took more than 0.1 seconds" in message(answer, quick)
+    quick, calls = dataclasses.replace(scaled, seconds=0.1), []
+
+    def counted(x, factor):
+        calls.append(1)
+        return answer(x, factor)
+
+    assert "took more than 0.1 seconds" in message(counted, quick)
+    assert len(calls) == 1, "it was run once more for a hint"
 
 
 @pytest.mark.parametrize("answer", [endless, stubborn])
