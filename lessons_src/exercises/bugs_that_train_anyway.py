@@ -396,6 +396,7 @@ def train_with(
     observe=on_training,
     pure=False,
     trials=1,
+    seconds=60.0,  # it trains
 )
 def train(model, shown, held):
     """The state dict of the best epoch, of a training without a bug."""

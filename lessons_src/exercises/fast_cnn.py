@@ -202,6 +202,7 @@ def _detector():
     "saw and of new ones, within ten seconds.",
     observe=_learned,
     trials=1,
+    seconds=60.0,  # it trains
     names=("images", "labels", "new_images", "new_labels"),
 )
 def learn(images, labels):

@@ -265,6 +265,7 @@ def best_temperature(z, y):
     names=("model", "x", "y", "eps"),
     tolerance=1e-3,
     trials=3,
+    seconds=60.0,  # it trains
 )
 def examine(model, x, y, eps):
     """Attacked images, and the temperature that fits the images themselves."""

@@ -280,6 +280,7 @@ def small_network(shown, held, epochs, lr, keep_best):
     "objects, value 2 on your 800, value 3 your promise, value 4 the time.",
     observe=on_new_objects,
     trials=1,
+    seconds=60.0,  # it trains
 )
 def learn(x, y):
     """A network that does not learn wrong labels by heart, and what to expect of it."""

@@ -289,6 +289,7 @@ def tested(backward=True, cascading=True, correlation=ranked, on_copy=True):
     "are what comes out for maps whose fate is known.",
     observe=what_is_found,
     trials=4,
+    seconds=60.0,  # it trains
     pure=False,  # what becomes of the model is among what is compared
 )
 def randomisation(method, model, images, targets):

@@ -195,6 +195,7 @@ def _twin(ordered=True, flipped=False, same=False):
     observe=_as_used,
     tolerance=1e-4,
     trials=4,
+    seconds=60.0,  # it trains
     pure=False,  # networks are not compared
 )
 def twin(network, side):
