@@ -9,8 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 
+def unbiased(c_in, c_out, k):
+    return nn.Conv2d(c_in, c_out, k, bias=False)
+
+
 def block_by(
-    conv=functools.partial(nn.Conv2d, bias=False),
+    conv=unbiased,
     pooling=lambda: [nn.MaxPool2d(2)],
     rest=lambda c: [nn.BatchNorm2d(c), nn.ReLU()],
     wrap=nn.Sequential,
