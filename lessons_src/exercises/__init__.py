@@ -355,6 +355,8 @@ def as_tensor(value) -> Tensor:
     if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
         value = torch.stack([torch.as_tensor(v) for v in value])
     tensor = torch.as_tensor(value).detach()
+    if not hasattr(value, "dtype") and tensor.is_floating_point():
+        tensor = torch.as_tensor(value, dtype=torch.float64)  # as Python's floats are
     return (tensor if tensor.layout is torch.strided else tensor.to_dense()).cpu()
 
 
