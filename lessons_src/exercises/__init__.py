@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises import limits
+from lessons_src.exercises.forbidden import is_ours
 
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
 
@@ -176,7 +177,9 @@ class Exercise:
 
     def run(self, function, inputs):
         """What is compared: the function's result, or what `observe` sees."""
-        with undisturbed(), limits.seconds(self.seconds):
+        own = is_ours(function)  # not the reader's: however slow the machine is, it ends
+        limit = contextlib.nullcontext() if own else limits.seconds(self.seconds)
+        with undisturbed(), limit:
             return self.observe(function, *inputs) if self.observe else function(*inputs)
 
     def explained(self, answer, failed, trials, hint: str) -> str:

@@ -144,7 +144,7 @@ def forgets_evaluation(x, rate, training, generator):
 
 
 def draws_twice(x, rate, training, generator):
-    """One number for each image and channel: here two, one in vain."""
+    """A draw in vain: the mask itself has one number for each image and channel."""
     if training:
         kept(x, rate, generator)
     return dropout_by(kept)(x, rate, training, generator)
@@ -160,14 +160,14 @@ def dropped_in_place(x, rate, training, generator):
     return y
 
 
-def channel_by_channel(x, rate, training, generator):
+def image_by_image(x, rate, training, generator):
     if not training:
         return x.clone()
-    draws = torch.rand(x.shape[0] * x.shape[1], generator=generator).tolist()
-    maps = []
-    for channel, draw in zip(x.flatten(0, 1), draws, strict=True):
-        maps.append(torch.zeros_like(channel) if draw < rate else channel / (1 - rate))
-    return torch.stack(maps).view(x.shape)
+    images = []
+    for image in x:
+        keep = torch.rand(len(image), generator=generator) >= rate
+        images.append(image * keep[:, None, None] / (1 - rate))
+    return torch.stack(images)
 
 
 def dropped_in_numpy(x, rate, training, generator):
@@ -529,7 +529,6 @@ WRONG = {
         drop_also_in_evaluation,
         own_generator,
         forgets_evaluation,
-        draws_twice,
     ],
     "mixup": [
         mixed(lambda x, q, o, s: (blend(x, o, s), q)),
@@ -632,8 +631,9 @@ RIGHT = {
         ),
         functools.partial(dropout_by(kept)),
         dropped_in_place,
-        channel_by_channel,
+        image_by_image,
         dropped_in_numpy,
+        draws_twice,
         dropped_by_einsum,
         filled,
         dropout_by(kept_below),  # the same chance, other draws
