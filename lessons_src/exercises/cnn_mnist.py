@@ -108,13 +108,15 @@ def _outputs(answer, convs, hidden, *given):
     generator = torch.Generator().manual_seed(0)
     parameters = sorted(model.parameters(), key=lambda p: (-p.ndim, *p.shape))
     for p in parameters:
+        generator.manual_seed(p.numel())  # the same for the same shape
         p.data = torch.randn(p.shape, generator=generator) / p[0].numel() ** 0.5
     images = torch.randn(3, 1, size, size, generator=generator)
     out, bright = model(images), model(1e4 * images)
     gradients = torch.autograd.grad(out.flatten()[::7].sum(), parameters)
+    weights = [g.flatten() for g in gradients if g.ndim > 1]
     shapes = " ".join(str(tuple(p.shape)) for p in parameters)
     finite = f"finite for images 10,000 times as bright: {bright.isfinite().all()}"
-    return shapes, out.detach(), torch.cat([g.flatten() for g in gradients]), finite
+    return shapes, out.detach(), torch.cat(weights), finite
 
 
 class _Logarithm(nn.Module):
@@ -173,7 +175,7 @@ def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2
         "Each convolution is followed by a max-pool of 2.": _network(pool=1),
     },
     hint="Value 1 lists the shapes of the parameters, kernels first, value 2 is what comes "
-    "out for three images, value 3 the gradients of the parameters.",
+    "out for three images, value 3 the gradients of the weights.",
     observe=_outputs,
     tolerance=1e-4,
     trials=12,

@@ -164,11 +164,12 @@ _kept = {}
 
 
 def _judged(answer, images, labels, new_images, new_labels):
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     with torch.random.fork_rng(devices=[]):  # the page's own random numbers go on
         torch.manual_seed(0)
         model = answer(images, labels)
-    seconds = time.perf_counter() - start
+    ends = time.perf_counter(), time.process_time()
+    seconds = min(end - begin for begin, end in zip(start, ends, strict=True))
     if not isinstance(model, nn.Module):
         return model
     shares = []
@@ -224,6 +225,7 @@ def _detector():
     "saw and of new ones, within ten seconds.",
     observe=_learned,
     trials=1,
+    seconds=60.0,  # on a busy machine; ten are its own
     names=("images", "labels", "new_images", "new_labels"),
 )
 def learn(images, labels):
