@@ -71,6 +71,7 @@ def class_accuracy(logits, labels):
         "7,233 images give a little more than se: none too few.": (0.93, 0.003),
         "0.1 · 0.9 / 0.02² is 225 but for the last digits of a float.": (0.1, 0.02),
         "This is 16 exactly: no image more than needed.": (0.5, 0.125),
+        "It takes 40,000 images.": (0.9, 0.0015),
     },
     mistakes={
         "Solve p(1 − p)/n = se² for n: se is squared.": (

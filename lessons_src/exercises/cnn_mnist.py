@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import without
 
 
 def _sizes(draw):
@@ -40,6 +41,7 @@ def _counted(channels=None, bias=1, round_up=0, side=None, last_bias=1):
         "The size need not be 28: it is an argument.": _counted(side=28),
     },
     hint="A convolution takes kernel - 1 off the size, and the pool behind it halves it.",
+    observe=without(),  # arithmetic only
     tolerance=0,
     trials=15,
 )
@@ -94,18 +96,32 @@ def _small_sizes(draw):
     return convs, draw.integer(2, 5), draw.integer(16, 19)
 
 
-def _outputs(answer, convs, hidden, size=28):
-    """The shapes of the parameters; with these set, what comes out, and a gradient."""
-    model = answer(convs, hidden, size)
+def _outputs(answer, convs, hidden, *given):
+    """The shapes of the parameters; with these set, what comes out, and the gradients.
+
+    Kernels come first, in whichever order the network's layers were registered.
+    """
+    model = answer(convs, hidden, *given)
     if not isinstance(model, nn.Module):
         return model
+    (size,) = given or (28,)
     generator = torch.Generator().manual_seed(0)
-    for p in model.parameters():
+    parameters = sorted(model.parameters(), key=lambda p: (-p.ndim, *p.shape))
+    for p in parameters:
+        generator.manual_seed(p.numel())  # the same for the same shape
         p.data = torch.randn(p.shape, generator=generator) / p[0].numel() ** 0.5
-    out = model(torch.randn(3, 1, size, size, generator=generator))
-    gradients = torch.autograd.grad(out.flatten()[::7].sum(), list(model.parameters()))
-    shapes = " ".join(str(tuple(p.shape)) for p in model.parameters())
-    return shapes, out.detach(), gradients[0]
+    images = torch.randn(3, 1, size, size, generator=generator)
+    out, bright = model(images), model(1e4 * images)
+    gradients = torch.autograd.grad(out.flatten()[::7].sum(), parameters)
+    weights = [g.flatten() for g in gradients if g.ndim > 1]
+    shapes = " ".join(str(tuple(p.shape)) for p in parameters)
+    finite = f"finite for images 10,000 times as bright: {bright.isfinite().all()}"
+    return shapes, out.detach(), torch.cat(weights), finite
+
+
+class _Logarithm(nn.Module):
+    def forward(self, logits):
+        return logits.softmax(1).log()
 
 
 def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2):
@@ -128,7 +144,15 @@ def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2
 @exercise(
     inputs=_small_sizes,
     cases={
-        "This is R1b without its dropout.": ([(20, 5), (30, 5)], 60, 28),
+        "This is R1b without its dropout. Its size, 28, is not given.": (
+            [(20, 5), (30, 5)],
+            60,
+        ),
+        "Layers of the same kind have parameters of their own.": (
+            [(1, 2), (1, 2)],
+            3,
+            16,
+        ),
         "A kernel of 1 leaves the size as it is.": ([(2, 1)], 3, 8),
     },
     mistakes={
@@ -137,6 +161,9 @@ def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2
         ),
         "The outputs are the logarithms of probabilities, not these themselves.": (
             _network(end=nn.Softmax(1))
+        ),
+        "A probability may be 0, and its logarithm is not finite: LogSoftmax.": (
+            _network(end=_Logarithm())
         ),
         "The softmax goes over the ten classes, dimension 1, not over the images.": (
             _network(end=nn.LogSoftmax(0))
@@ -147,8 +174,8 @@ def _network(end=None, bend=True, hidden_bend=True, bias=True, padding=0, pool=2
         "Nothing is padded.": _network(padding=1),
         "Each convolution is followed by a max-pool of 2.": _network(pool=1),
     },
-    hint="Value 1 lists the shapes of the parameters in their order, value 2 is what comes "
-    "out for three images, value 3 the gradient of the first kernel.",
+    hint="Value 1 lists the shapes of the parameters, kernels first, value 2 is what comes "
+    "out for three images, value 3 the gradients of the weights.",
     observe=_outputs,
     tolerance=1e-4,
     trials=12,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import CONVOLUTION, UNFOLD, without
 
 
 def draw_stack(draw):
@@ -87,7 +88,10 @@ def what_kernels_do(answer):
         for name, (down, right) in DIRECTIONS.items()
     }
     best = [name for name, s in strength.items() if s > max(strength.values()) - 1e-6]
-    rising = bool(first[1:].sum() > 0 and first[2:].sum() > 0)
+    responses = torch.stack(
+        [first[1:].sum(), first[2:].sum()]
+    )  # above the edge, below it
+    rising = bool(responses.min() > -1e-5 and responses.max() > 1e-5)
     return (
         f"shapes {tuple(first.shape)} and {tuple(second.shape)}",
         f"zero on an even area: {[abs(k.sum().item()) < 1e-5 for k in (first, second)]}",
@@ -198,6 +202,7 @@ def wrong_sizes(x, w, stride, up=False):
     },
     hint="Output (i, j) begins at row s·i and column s·j; along an axis of n there are "
     "(n − k) // s + 1.",
+    observe=without(*CONVOLUTION),
 )
 def depthwise(x, w, stride):
     """One kernel for each channel, nothing added across channels."""
@@ -263,6 +268,7 @@ def square_only(x, w, b, stride, padding, dilation):
     },
     hint="Output (i, j) reads the padded image at the rows stride·i + dilation·u and the "
     "columns stride·j + dilation·v, in all input channels.",
+    observe=without(*CONVOLUTION, *UNFOLD, "pad"),
 )
 def conv2d(x, w, b, stride, padding, dilation):
     """The whole layer, by torch."""

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import AUTOGRAD, UNFOLD, without
 
 
 def draw_map(draw):
@@ -51,6 +52,7 @@ def turned(x, k, stride):
     },
     hint="Output (i, j) reads the rows stride·i to stride·i + k − 1, and the columns in "
     "the same way.",
+    observe=without(*UNFOLD),
 )
 def columns(x, k, stride):
     """Every patch as a column, by torch."""
@@ -111,6 +113,7 @@ def first(patch):
     },
     hint="Window (i, j) begins at row stride·i, column stride·j. All of δ goes to its "
     "largest pixel; pixels in no window get 0.",
+    observe=without(*AUTOGRAD),
 )
 def pool_back(delta, x, k, stride):
     """The backward pass of max pooling, by autograd."""
@@ -165,6 +168,7 @@ def by_taps(delta, x, w, stride, padding, step=None, flip=False, add=True, cut=N
     },
     hint="Value 1 is dx, value 2 dw, value 3 db. dw sums over the images, dx does not; "
     "what no output read gets 0.",
+    observe=without(*AUTOGRAD),
 )
 def conv1d_back(delta, x, w, stride, padding):
     """The gradients of a convolution along one axis, by autograd."""

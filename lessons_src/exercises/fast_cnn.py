@@ -8,10 +8,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import is_ours
 
 
 def _layers(answer, *sizes):
-    """The layers' names, their parameters, and what they give once these are set."""
+    """The layers' names, their parameters, and what they give once these are set, in
+    training and then in evaluation. Layers may be grouped, or do nothing."""
     made = answer(*sizes)
     if not isinstance(made, nn.Sequential):
         return made
@@ -19,8 +21,12 @@ def _layers(answer, *sizes):
     for p in made.parameters():
         p.data = torch.randn(p.shape, generator=generator)
     parameters = sum(p.numel() for p in made.parameters())
-    z = made(torch.randn(2, sizes[0], 12, 12, generator=generator))
-    return " ".join(type(layer).__name__ for layer in made), parameters, z
+    x = torch.randn(2, sizes[0], 12, 12, generator=generator)
+    z, evaluated = made(x), made.eval()(x)
+    layers = [m for m in made.modules() if not isinstance(m, nn.Sequential | nn.Identity)]
+    names = " ".join(type(layer).__name__ for layer in layers)
+    trained = all(p.requires_grad for p in made.parameters())
+    return names, parameters, z, evaluated, f"training changes all of them: {trained}"
 
 
 def _built(bias=False, order="cpnr", padding=0, kernel=None):
@@ -54,7 +60,7 @@ def _built(bias=False, order="cpnr", padding=0, kernel=None):
         "The kernel's size is an argument, not always 3.": _built(kernel=3),
     },
     hint="Return an nn.Sequential. Value 1 lists its layers, value 2 counts parameters, "
-    "value 3 is what it gives for two images of 12×12.",
+    "value 3 is what it gives for two images of 12×12, value 4 the same in evaluation.",
     observe=_layers,
     tolerance=1e-4,
     trials=15,
@@ -141,12 +147,29 @@ def _words(share):
 
 
 def _learned(answer, images, labels, new_images, new_labels):
-    """How many of the images, and of new ones, the returned network has right."""
-    start = time.perf_counter()
+    """How many of the images, and of new ones, the returned network has right.
+
+    What the checker's own functions learn from these images is kept.
+    """
+    key = answer, images.sum().item()
+    if key not in _kept:
+        found = _judged(answer, images, labels, new_images, new_labels)
+        if not is_ours(answer):
+            return found
+        _kept[key] = found
+    return _kept[key]
+
+
+_kept = {}
+
+
+def _judged(answer, images, labels, new_images, new_labels):
+    start = time.perf_counter(), time.process_time()
     with torch.random.fork_rng(devices=[]):  # the page's own random numbers go on
         torch.manual_seed(0)
         model = answer(images, labels)
-    seconds = time.perf_counter() - start
+    ends = time.perf_counter(), time.process_time()
+    seconds = min(end - begin for begin, end in zip(start, ends, strict=True))
     if not isinstance(model, nn.Module):
         return model
     shares = []
@@ -157,7 +180,7 @@ def _learned(answer, images, labels, new_images, new_labels):
             return f"scores of the shape {tuple(scores.shape)} for {len(x)} images"
         shares.append((scores.argmax(1) == y).double().mean().item())
     seen, new = map(_words, shares)
-    took = "less" if seconds < 10 else "more"
+    took = "less" if seconds < 10 or is_ours(answer) else "more"
     return f"right: {seen} seen, {new} new; {took} than 10 seconds"
 
 
@@ -202,7 +225,7 @@ def _detector():
     "saw and of new ones, within ten seconds.",
     observe=_learned,
     trials=1,
-    seconds=60.0,  # it trains
+    seconds=60.0,  # on a busy machine; ten are its own
     names=("images", "labels", "new_images", "new_labels"),
 )
 def learn(images, labels):

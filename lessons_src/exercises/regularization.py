@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import AUTOGRAD, without
 
 
 def draw_logits(draw):
@@ -58,6 +60,7 @@ def wrong_share(extra):
         ),
     },
     hint="It is (p − q) / B. q is α/K everywhere and 1 − α more for the right class.",
+    observe=without(*AUTOGRAD),
 )
 def smoothed_gradient(logits, labels, alpha):
     """The gradient of the mean label-smoothed cross-entropy."""
@@ -77,7 +80,8 @@ def what_stays(answer, x, rate, training, seed):
     """The output in evaluation; in training, what holds whichever mask is drawn."""
 
     def drop(x, seed):
-        return answer(x, rate, training, torch.Generator().manual_seed(seed))
+        y = answer(x, rate, training, torch.Generator().manual_seed(seed))
+        return torch.as_tensor(y) if isinstance(y, np.ndarray | list) else y
 
     before = x.clone()
     y = drop(x, seed)

@@ -105,3 +105,12 @@ def test_a_list_for_one_pass():
     assert len(batches) == 3 and batches[0] == 1 and sum(batches) == 6
     with pytest.raises(NotAllowed, match="a second time"):
         sum(batches)
+
+
+def test_a_name_may_tell_its_module():
+    """`F.unfold` is refused, and the method `Tensor.unfold` is another function."""
+    images = torch.zeros(1, 1, 4, 4)
+    observe = without("torch.nn.functional.unfold", "im2col")
+    with pytest.raises(NotAllowed, match="without PyTorch's unfold"):
+        observe(lambda x: F.unfold(x, 2), images)
+    assert observe(lambda x: x.unfold(3, 2, 1), images).shape == (1, 1, 4, 3, 2)
