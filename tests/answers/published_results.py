@@ -492,7 +492,7 @@ RIGHT = {
         ),
         lambda: {k: set(words) for k, words in OPEN.items()},
         lambda: {
-            "R1b": set("optimiser seed".split()),
+            "R1b": {"seed", "optimiser"},
             "R2": {"seed"} - {"epochs"},
             "R5": {"seed"}.union({"normalisation"}),
         },
