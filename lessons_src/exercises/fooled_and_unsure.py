@@ -67,13 +67,14 @@ def towards(model, x, target, eps):
 
 
 def draw_answers(draw):
-    """Certainties without ties, which of the answers are right, and a share to refuse."""
+    """Certainties without ties, which of the answers are right, and a share to refuse,
+    of which no N here makes a half: either way to round it would do."""
     N = draw.integer(4, 8 * draw.size)
     order = torch.randperm(N, generator=draw.generator)
     certainty = (1 + order.double()) / (N + 1)
     right = (draw.normal(N) + 2 * certainty > 0.8).double()
     right[order.argmax()], right[order.argmin()] = 1.0, 0.0
-    return certainty, right, draw.choice(0.25, 0.5, 0.6)
+    return certainty, right, draw.choice(0.27, 0.51, 0.61)
 
 
 def refusing(sign=1, share_of=len, count=round, over="rest"):
@@ -101,6 +102,11 @@ def refusing(sign=1, share_of=len, count=round, over="rest"):
             torch.tensor([0.9, 0.5, 0.7, 0.8]).double(),
             torch.tensor([1.0, 0.0, 0.0, 0.0]).double(),
             0.7,
+        ),
+        "Three are equally unsure: still only one of them is refused.": (
+            torch.tensor([0.5, 0.5, 0.5, 0.9]).double(),
+            torch.tensor([1.0, 1.0, 1.0, 0.0]).double(),
+            0.25,
         ),
     },
     mistakes={
