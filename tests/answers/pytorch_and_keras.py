@@ -310,7 +310,13 @@ WRONG = {
         as_square,
         lambda C, H, W: torch.arange(C * H * W).view(H, W, C).permute(2, 0, 1).flatten(),
         lambda C, H, W: torch.arange(C * H * W).view(H, W, C).flatten(),
-        lambda C, H, W: torch.arange(C * W * H).view(C, W, H).permute(1, 2, 0).flatten(),
+        lambda C, H, W: (
+            torch.arange(C * W * H)
+            .view(C, W, H)
+            .transpose(1, 2)
+            .permute(1, 2, 0)
+            .flatten()
+        ),
         lambda C, H, W: torch.arange(C * H * W).view(C, -1).flatten(),
         lambda C, H, W: ordered(1, 2, 0)(C, H, W) + 1,
         lambda C, H, W: ordered(1, 2, 0)(C, H, W).float(),  # no index
@@ -375,6 +381,7 @@ RIGHT = {
     ],
     "flatten_order": [
         ordered(1, 2, 0),
+        lambda C, H, W: torch.arange(C * W * H).view(C, W, H).permute(1, 2, 0).flatten(),
         lambda C, H, W: numbered(C, H, W).movedim(0, -1).reshape(-1),
         lambda C, H, W: torch.arange(C * H * W).view(C, H * W).T.flatten(),
         lambda C, H, W: np.arange(C * H * W).reshape(C, H, W).transpose(1, 2, 0).ravel(),
