@@ -183,12 +183,17 @@ def linear_flip(W, b, x, y):
 
 
 def draw_examined(draw):
-    """A network by its number, images, noisy labels from its own softmax, and a size."""
+    """A network by its number, images, noisy labels from its own softmax, and a size.
+
+    Where hardly a label differs from the answer, no temperature is best: drawn anew.
+    """
     number, T = draw.integer(0, 10**6), draw.choice(0.5, 2.0, 3.0)
     x = draw.normal(300, 1, 6, 6).sigmoid()
     with torch.no_grad():
-        p = (network(number, 36, 4, width=64, scale=3.0)(x) / T).softmax(1)
-    y = torch.multinomial(p, 1, generator=draw.generator)[:, 0]
+        z = network(number, 36, 4, width=64, scale=3.0)(x)
+    y = torch.multinomial((z / T).softmax(1), 1, generator=draw.generator)[:, 0]
+    if not 0.1 < best_temperature(z, y) < 10:
+        return draw_examined(draw)
     return number, x, y, 0.1
 
 
@@ -200,7 +205,8 @@ def misread(model, x, y):
 def on_examination(answer, number, x, y, eps):
     """What must hold of the attacked images, and the temperature."""
     model = network(number, 36, 4, width=64, scale=3.0)
-    made = answer(model, x.clone(), y.clone(), eps)
+    given = x.clone()
+    made = answer(model, given, y.clone(), eps)
     if not isinstance(made, tuple | list) or len(made) != 2:
         return made
     moved, T = made
@@ -217,6 +223,7 @@ def on_examination(answer, number, x, y, eps):
         f"more misread than before: {after > before}",
         f"more misread than after one step: {enough}",
         float(T),
+        f"the images that were given are as they were: {torch.equal(given, x)}",
     )
 
 
@@ -266,7 +273,7 @@ def best_temperature(z, y):
         ),
     },
     hint="Return two values, the attacked images and the temperature. Values 1 to 4 are "
-    "about the images, value 5 is the temperature.",
+    "about the images, value 5 is the temperature, value 6 about what was given.",
     observe=on_examination,
     names=("model", "x", "y", "eps"),
     tolerance=1e-3,

@@ -612,6 +612,6 @@ RIGHT = {
         with_temperature(by_lbfgs),
         with_temperature(golden),
         with_momentum,
-        lambda *args: (examined()(*args)[0].numpy(), torch.tensor(examined()(*args)[1])),
+        lambda *args: (examined()(*args)[0].float(), torch.tensor(examined()(*args)[1])),
     ],
 }
