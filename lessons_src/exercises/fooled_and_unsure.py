@@ -214,7 +214,7 @@ def on_examination(answer, number, x, y, eps):
         return moved, T
     by_one = misread(model, stepped(direction=1)(model, x, y, eps), y)
     by_many = misread(model, examined()(model, x, y, eps)[0], y)
-    before, after = misread(model, x, y), misread(model, moved.detach(), y)
+    before, after = misread(model, x, y), misread(model, moved.detach().to(x.dtype), y)
     enough = after >= (by_one + by_many) / 2
     size = (moved - x).abs().max().item()
     return (
