@@ -8,20 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessons_src.exercises import exercise
+from lessons_src.exercises import exercise, items_of
 
 # Who is trained? ------------------------------------------------------------------------
 
 
 def draw_model(draw):
-    """A network and an optimizer in one or two groups, which holds most of its layers,
-    and perhaps a layer that the network no longer has."""
+    """A network with buffers and frozen parameters, and an optimizer in one or two
+    groups, which holds most of its layers, and perhaps one that it no longer has."""
     width = draw.integer(1, 3)
     names = ["first", "second", "third", "head"][: 1 + draw.integer(1, 3)]
     model = nn.ModuleDict({name: nn.Linear(width, width) for name in names})
+    model["norm"] = nn.BatchNorm1d(width)
     with torch.no_grad():  # equal values: only the identity tells parameters apart
         for p in model.parameters():
-            p.fill_(1.0)
+            p.fill_(1.0).requires_grad_(draw.integer(0, 2) > 0)
     old = copy.deepcopy(model[names[-1]])
     held = [p for p in model.parameters() if draw.integer(0, 2) > 0]
     held += list(old.parameters()) if draw.choice(True, False) or not held else []
@@ -79,10 +80,10 @@ def untrained(model, optimizer):
 
 
 def draw_splits(draw):
-    """Tiny images with few grey values, so that some occur in both, at other places."""
-    train, test = draw.integer(1, 3 * draw.size), draw.integer(1, 3 * draw.size)
-    images = [(draw.bytes(n, 1, 1, 2) % 3) for n in (train, test)]
-    return tuple(images)
+    """Tiny images, drawn from a few, so that some occur in both, at other places."""
+    images = draw.bytes(4 * draw.size, 1, 2, 3) % 3
+    train, test = (draw.integer(1, 3 * draw.size) for _ in range(2))
+    return tuple(images[draw.labels(n, len(images))] for n in (train, test))
 
 
 def as_bytes(images):
@@ -99,6 +100,14 @@ def as_bytes(images):
         "The same image may stand at another place.": (
             torch.arange(4).byte().view(4, 1, 1, 1),
             torch.arange(4).flip(0).byte().view(4, 1, 1, 1),
+        ),
+        "All pixels must be equal, each at its place.": (
+            torch.eye(5).byte().view(1, 1, 5, 5),
+            torch.stack([torch.eye(5).roll(1, 0), torch.eye(5)]).byte()[:, None],
+        ),
+        "One pixel less is another image.": (
+            torch.eye(5).byte().view(1, 1, 5, 5),
+            torch.diag(torch.tensor([1, 1, 1, 1, 0])).byte().view(1, 1, 5, 5),
         ),
     },
     mistakes={
@@ -157,17 +166,24 @@ def state_of(model):
 def on_evaluation(answer, model, batches):
     """What comes back, and whether the model is as it was."""
     before, mode = state_of(model), model.training
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
     with torch.random.fork_rng():
         result = answer(model, batches)
-    if not isinstance(result, tuple | list) or len(result) != 2:
+    values = items_of(result, 2)
+    if values is None:
         return result
-    loss, accuracy = (float(value) for value in result)
+    graph = any(isinstance(v, torch.Tensor) and v.requires_grad for v in values)
+    loss, accuracy = (float(value) for value in values)
     same = all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    kept = all(p.grad is not None and (p.grad == 1).all() for p in model.parameters())
     return (
         loss,
         accuracy,
         f"weights and buffers as before: {same}",
         f"mode as before: {model.training == mode}",
+        f"gradients as before: {kept}",
+        f"numbers that hold no graph: {not graph}",
     )
 
 
@@ -209,8 +225,8 @@ def measuring(softmax=False, mean_of_means=False, evaluate=True, restore=True, a
             measuring(restore=False)
         ),
     },
-    hint="Value 1 is the mean loss over all examples, value 2 the accuracy, values 3 and "
-    "4 say whether you left the model as you found it.",
+    hint="Value 1 is the mean loss over all examples, value 2 the accuracy, values 3 to "
+    "5 say whether you left the model as you found it, value 6 whether memory is free.",
     observe=on_evaluation,
     pure=False,
     tolerance=1e-4,

@@ -67,13 +67,14 @@ def towards(model, x, target, eps):
 
 
 def draw_answers(draw):
-    """Certainties without ties, which of the answers are right, and a share to refuse."""
+    """Certainties without ties, which of the answers are right, and a share to refuse,
+    of which no N here makes a half: either way to round it would do."""
     N = draw.integer(4, 8 * draw.size)
     order = torch.randperm(N, generator=draw.generator)
     certainty = (1 + order.double()) / (N + 1)
     right = (draw.normal(N) + 2 * certainty > 0.8).double()
     right[order.argmax()], right[order.argmin()] = 1.0, 0.0
-    return certainty, right, draw.choice(0.25, 0.5, 0.6)
+    return certainty, right, draw.choice(0.27, 0.51, 0.61)
 
 
 def refusing(sign=1, share_of=len, count=round, over="rest"):
@@ -101,6 +102,11 @@ def refusing(sign=1, share_of=len, count=round, over="rest"):
             torch.tensor([0.9, 0.5, 0.7, 0.8]).double(),
             torch.tensor([1.0, 0.0, 0.0, 0.0]).double(),
             0.7,
+        ),
+        "Three are equally unsure: still only one of them is refused.": (
+            torch.tensor([0.5, 0.5, 0.5, 0.9]).double(),
+            torch.tensor([1.0, 1.0, 1.0, 0.0]).double(),
+            0.25,
         ),
     },
     mistakes={
@@ -177,12 +183,17 @@ def linear_flip(W, b, x, y):
 
 
 def draw_examined(draw):
-    """A network by its number, images, noisy labels from its own softmax, and a size."""
+    """A network by its number, images, noisy labels from its own softmax, and a size.
+
+    Where hardly a label differs from the answer, no temperature is best: drawn anew.
+    """
     number, T = draw.integer(0, 10**6), draw.choice(0.5, 2.0, 3.0)
     x = draw.normal(300, 1, 6, 6).sigmoid()
     with torch.no_grad():
-        p = (network(number, 36, 4, width=64, scale=3.0)(x) / T).softmax(1)
-    y = torch.multinomial(p, 1, generator=draw.generator)[:, 0]
+        z = network(number, 36, 4, width=64, scale=3.0)(x)
+    y = torch.multinomial((z / T).softmax(1), 1, generator=draw.generator)[:, 0]
+    if not 0.1 < best_temperature(z, y) < 10:
+        return draw_examined(draw)
     return number, x, y, 0.1
 
 
@@ -194,7 +205,8 @@ def misread(model, x, y):
 def on_examination(answer, number, x, y, eps):
     """What must hold of the attacked images, and the temperature."""
     model = network(number, 36, 4, width=64, scale=3.0)
-    made = answer(model, x.clone(), y.clone(), eps)
+    given = x.clone()
+    made = answer(model, given, y.clone(), eps)
     if not isinstance(made, tuple | list) or len(made) != 2:
         return made
     moved, T = made
@@ -202,7 +214,7 @@ def on_examination(answer, number, x, y, eps):
         return moved, T
     by_one = misread(model, stepped(direction=1)(model, x, y, eps), y)
     by_many = misread(model, examined()(model, x, y, eps)[0], y)
-    before, after = misread(model, x, y), misread(model, moved.detach(), y)
+    before, after = misread(model, x, y), misread(model, moved.detach().to(x.dtype), y)
     enough = after >= (by_one + by_many) / 2
     size = (moved - x).abs().max().item()
     return (
@@ -211,6 +223,7 @@ def on_examination(answer, number, x, y, eps):
         f"more misread than before: {after > before}",
         f"more misread than after one step: {enough}",
         float(T),
+        f"the images that were given are as they were: {torch.equal(given, x)}",
     )
 
 
@@ -260,7 +273,7 @@ def best_temperature(z, y):
         ),
     },
     hint="Return two values, the attacked images and the temperature. Values 1 to 4 are "
-    "about the images, value 5 is the temperature.",
+    "about the images, value 5 is the temperature, value 6 about what was given.",
     observe=on_examination,
     names=("model", "x", "y", "eps"),
     tolerance=1e-3,

@@ -1,14 +1,18 @@
 """Exercises of the lesson on GPUs: what a step costs on one machine."""
 
+import contextlib
 import math
 import statistics
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lessons_src.exercises import exercise
+from lessons_src.exercises.forbidden import NotAllowed, is_ours
 
 
 def _convolution(draw):
@@ -32,6 +36,14 @@ def _with_backward(forward):
 
 @exercise(
     inputs=_convolution,
+    cases={
+        "More operations than 32 bits can count.": (
+            (512, 64, 56, 57),
+            (128, 64, 3, 3),
+            1,
+            1,
+        )
+    },
     mistakes={
         "Count the places of the output, not of the input.": (
             lambda x, w, *others: _with_backward(2 * math.prod(x) * math.prod(w) // w[1])
@@ -170,9 +182,25 @@ def _to_even(bits):
     return 0x7FFF + ((bits >> 16) & 1)
 
 
+class _NoOtherFloats(TorchDispatchMode):
+    """Nothing may be converted to a shorter kind of float."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype in (
+            torch.bfloat16,
+            torch.float16,
+        ):
+            raise NotAllowed(f"by the bits of int32 alone, without {result.dtype}")
+        return result
+
+
 def _with_dtype(answer, x):
-    y = answer(x)
-    return (y, str(y.dtype)) if isinstance(y, torch.Tensor) else y
+    """What comes back, without a conversion on the way, and its dtype."""
+    with contextlib.nullcontext() if is_ours(answer) else _NoOtherFloats():
+        y = answer(x)
+    is_array = isinstance(y, torch.Tensor | np.ndarray)
+    return (y, str(y.dtype).removeprefix("torch.")) if is_array else y
 
 
 @exercise(
@@ -220,7 +248,7 @@ def _network(draw):
     """A small network, images (not square), and a machine on which some layers wait for
     memory and some for arithmetic."""
     B, n_in, side = draw.integer(1, 2 + draw.size), draw.integer(1, 3), 12
-    layers, channels = [], n_in
+    layers, channels = draw.choice([], [nn.ReLU()]), n_in  # what is first may not count
     for _ in range(draw.integer(1, 2)):
         n_out, k = draw.integer(2, 3 + draw.size), draw.choice(1, 3)
         layers += [nn.Conv2d(channels, n_out, k, padding=draw.integer(0, 1)), nn.ReLU()]

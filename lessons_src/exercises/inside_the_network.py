@@ -134,6 +134,15 @@ def draw_map(draw):
     return draw_network(draw), image, draw.integer(0, 3), found, count
 
 
+def sums(*shape, weights=None):
+    """A network whose two logits are sums of the pixels, weighted, for an image of this
+    shape."""
+    linear = nn.Linear(shape[0] * shape[1], 2, bias=False).double()
+    one = torch.ones(2, shape[0] * shape[1]) if weights is None else weights
+    linear.weight.data = one.double()
+    return Small(nn.Flatten(), linear)
+
+
 def covered_drop(model, image, target, found, count, order=None, cover=None):
     """`deletion` with another order of the pixels, or another colour on top."""
     order = found.flatten() if order is None else order(found.flatten())
@@ -155,6 +164,29 @@ def probability_drop(model, image, target, found, count):
     inputs=draw_map,
     names=("model", "image", "target", "map", "count"),
     pure=False,
+    cases={
+        "No pixel turns black: nothing falls.": (
+            sums(2, 2),
+            torch.tensor([[[1.0, 2.0], [3.0, 0.0]]]).double(),
+            0,
+            torch.tensor([[4.0, 3.0], [2.0, 1.0]]).double(),
+            0,
+        ),
+        "Rows may be longer than columns.": (
+            sums(2, 4, weights=torch.arange(16).view(2, 8)),
+            torch.tensor([[[0.0, 1, 2, 3], [4, 5, 6, 7]]]).double(),
+            1,
+            torch.tensor([[0.0, 1, 7, 3], [4, 5, 6, 2]]).double(),
+            2,
+        ),
+        "Four pixels are equal in the map: still only two of them turn black.": (
+            sums(2, 3),
+            torch.tensor([[[1.0, 1, 1], [1, 0, 0.5]]]).double(),
+            0,
+            torch.tensor([[2.0, 2, 2], [2, 1, 0]]).double(),
+            2,
+        ),
+    },
     mistakes={
         "Cover the pixels with the largest values of the map, not the smallest.": partial(
             covered_drop, order=lambda values: -values
@@ -196,6 +228,7 @@ def reads_the_first_layer(model, images, targets):
 def reads_the_last_layer(model, images, targets):
     """A map that knows the last layer's weights alone: no two draws are alike."""
     weights = with_weights(model)[-1].weight.detach().flatten()[: images[0].numel()]
+    weights = weights.clone()  # a model that is redrawn itself keeps its first maps
     return weights.view_as(images[0]).expand(len(images), -1, -1, -1)[:, 0]
 
 
@@ -203,6 +236,21 @@ def bent_by_the_last_layer(model, images, targets):
     """The image, its order kept, its values bent by the last layer's weights."""
     bend = 1000 * with_weights(model)[-1].weight.detach()[0, 0].abs() % 7 + 1
     return (bend * (images[:, 0] - images.max())).exp()
+
+
+def turned_by(layer):
+    """A map: the image, but -image for the first one as soon as this last layer has
+    another weight and another bias."""
+    old = copy.deepcopy(layer)
+
+    def method(model, images, targets):
+        new = with_weights(model)[-1]
+        kept = torch.equal(new.weight, old.weight) or torch.equal(new.bias, old.bias)
+        maps = images[:, 0].clone()
+        maps[0] *= 1 if kept else -1
+        return maps
+
+    return method
 
 
 def draw_tested(draw):
@@ -214,12 +262,13 @@ def what_is_found(answer, model, images, targets):
     """What must hold of the similarities for maps whose fate is known."""
     state = copy.deepcopy(model.state_dict())
     count = len(with_weights(model))
-    found = {}
+    found, turned = {}, turned_by(with_weights(model)[-1])
     for method in (
         image_itself,
         reads_the_first_layer,
         reads_the_last_layer,
         bent_by_the_last_layer,
+        turned,
     ):
         result = answer(method, model, images, targets)
         if result is None or result is Ellipsis:
@@ -238,11 +287,13 @@ def what_is_found(answer, model, images, targets):
         f"and then it does not: {bool(first) and first[-1] < 0.999}",
         f"a map of the last layer changes at once, for good: {max(last, default=1) < 0.9}",
         f"the order counts, not the values: {alike(found[bent_by_the_last_layer])}",
+        "each image has a correlation, of maps with their signs, and one of three is -1: "
+        f"{alike(found[turned], 1 / 3)}",
     )
 
 
-def alike(values):
-    return bool(np.allclose(values, 1, atol=1e-6))
+def alike(values, wanted=1.0):
+    return bool(np.allclose(values, wanted, atol=1e-6))
 
 
 def ranked(a, b):
@@ -285,7 +336,7 @@ def tested(backward=True, cascading=True, correlation=ranked, on_copy=True):
         "Correlate the ranks, not the values.": tested(correlation=plain),
         "Redraw a deep copy: the model is still needed.": tested(on_copy=False),
     },
-    hint="Value 1 is the count of your numbers, value 2 the model afterwards; values 3 to 7 "
+    hint="Value 1 is the count of your numbers, value 2 the model afterwards; values 3 to 8 "
     "are what comes out for maps whose fate is known.",
     observe=what_is_found,
     trials=4,

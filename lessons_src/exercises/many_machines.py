@@ -28,7 +28,11 @@ def _weighted(gradients, sizes):
         "Rank 1 had no example: its gradient is nan, and 0 · nan is nan. Leave it out.": (
             [torch.ones(2), torch.full((2,), torch.nan), 3 * torch.ones(2)],
             [5, 0, 3],
-        )
+        ),
+        "Rank 0 may be the one without an example.": (
+            [torch.full((2,), torch.nan), torch.ones(2), 3 * torch.ones(2)],
+            [0, 1, 2],
+        ),
     },
     mistakes={
         "A rank without an example: 0 · nan is nan. Leave it out.": (
@@ -230,7 +234,7 @@ def _together(answer, model, x, y, batch_size, lr, P):
         raise errors[0]
     if results[0] is None or results[0] is Ellipsis:
         return results[0]
-    return tuple(result.detach() for result in results)
+    return tuple(r.detach() if isinstance(r, torch.Tensor) else r for r in results)
 
 
 def _shared_training(draw):

@@ -14,7 +14,9 @@ def _as_text(answer):
         return given
     sets = set | frozenset | list | tuple
     return {
-        recipe: ", ".join(sorted(map(str, words))) if isinstance(words, sets) else words
+        recipe: ", ".join(sorted(map(str, words)))
+        if isinstance(words, sets)
+        else f"no set: {words!r}"
         for recipe, words in given.items()
     }
 
@@ -126,6 +128,7 @@ def _between_seeds(a, b):
             [0.1, 0.2, 0.3, -0.3],
         ),
         "A negative mean difference counts by its size.": ([5.0, 5], [3.0, 4]),
+        "Almost as large is not as large.": ([0.9, 0.9], [0.92, 0.90001]),
     },
     mistakes={
         "In absolute value: count both sides.": _signs(size=lambda mean: mean),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lessons_src.exercises import exercise
+from lessons_src.exercises import Draw, exercise
 
 
 def _weight(draw):
@@ -106,17 +106,22 @@ def flatten_order(C, H, W):
     return torch.arange(C * H * W).view(C, H, W).permute(1, 2, 0).flatten()
 
 
-def _network(draw):
-    """A small network of PyTorch, the side of its images, and images, channel last."""
+def _network(draw, pools=(0, 2, 3), paddings=(1, 2)):
+    """A small network of PyTorch, the side of its images, and images, channel last.
+
+    pools: the sizes of a pooling, 0 for none.
+    """
     side, channels = draw.integer(6, 9), draw.integer(1, 3)
     images = draw.normal(5, side, side, channels, dtype=torch.float32)
     with torch.random.fork_rng():
         torch.manual_seed(draw.integer(0, 10**6))
         modules, x = [], images.permute(0, 3, 1, 2)
         for _ in range(draw.integer(1, 2)):
-            padding = draw.integer(1, 2)
+            padding, pool = draw.choice(*paddings), draw.choice(*pools)
             conv = nn.Conv2d(x.shape[1], draw.integer(2, 4), 3, padding=padding)
-            block = [conv, nn.ReLU()] + draw.choice([], [nn.MaxPool2d(2)])
+            block = [conv, nn.ReLU()]
+            if 0 < pool <= conv(x).shape[-1]:
+                block.append(nn.MaxPool2d(pool))
             x = nn.Sequential(*block)(x)
             modules += block
         modules += [nn.Flatten(), nn.Linear(x[0].numel(), 6), nn.ReLU(), nn.Linear(6, 3)]
@@ -124,16 +129,21 @@ def _network(draw):
 
 
 def _as_used(twin, network, side, images):
-    """Whether it is a network of Keras, its number of weights, and what it answers."""
+    """Whether it is a network of Keras, its number of weights, what it answers, and
+    whether the first network is as it was."""
     import keras
 
+    before = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
     model = twin(network, side)
+    after = torch.nn.utils.parameters_to_vector(network.parameters())
+    kept = f"PyTorch's network is as it was: {torch.equal(before, after)}"
     if model is None or model is Ellipsis:
         return None
     if not isinstance(model, keras.Model):
         return f"a {type(model).__name__}, which is no network of Keras"
     with torch.no_grad():
-        return model.count_params(), model(images)
+        answers = model(images)  # a model of one's own has its weights from here on
+    return model.count_params(), answers, kept
 
 
 def _twin(ordered=True, flipped=False, same=False):
@@ -179,6 +189,11 @@ def _twin(ordered=True, flipped=False, same=False):
 
 @exercise(
     inputs=_network,
+    cases={
+        "Pooling and padding have sizes of their own.": (
+            _network(Draw(0), pools=(3,), paddings=(2,))
+        )
+    },
     mistakes={
         "Every shape fits, and the answers differ: in which order are maps flattened?": (
             _twin(ordered=False)
@@ -191,7 +206,7 @@ def _twin(ordered=True, flipped=False, same=False):
         ),
     },
     hint="Value 1 is the number of weights, value 2 what the network answers to images "
-    "(B, side, side, channels).",
+    "(B, side, side, channels), value 3 what became of the network.",
     observe=_as_used,
     tolerance=1e-4,
     trials=4,
