@@ -19,19 +19,18 @@ WIDGETS = "embed.js"  # the widget manager takes most of a page's time
 KNOWN_MESSAGES = ("[PST]", "[SBT]")
 
 
-@pytest.fixture(scope="session")
-def browser():
-    """Chromium, or the reason why these tests cannot be run."""
-    missing = [page for page in PAGES if not (HTML / f"{page}.html").is_file()]
-    reason = ""
-    if missing:
-        reason = f"the book is not built ({missing[0]} is missing): run make book"
-    elif not CHROMIUM:
-        reason = "neither chromium nor google-chrome is on the path"
-    if reason and os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
+def absent(reason: str) -> None:
+    """Skip, unless what is absent was said to be there."""
+    if os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
         pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Chromium, started once in a process: playwright takes no second one."""
+    if not CHROMIUM:
+        absent("neither chromium nor google-chrome is on the path")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
@@ -40,6 +39,15 @@ def browser():
         )
         yield started
         started.close()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    """Chromium for the built book, or the reason why these tests cannot be run."""
+    missing = [page for page in PAGES if not (HTML / f"{page}.html").is_file()]
+    if missing:
+        absent(f"the book is not built ({missing[0]} is missing): run make book")
+    return chromium
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from nbconvert import HTMLExporter
 from swept import some
 from traitlets.config import Config
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells are drawn
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
@@ -51,15 +50,8 @@ def figures(lesson) -> int:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory):
+def lab(chromium, tmp_path_factory):
     """JupyterLab on copies of the lessons that nobody has trusted; a browser's page."""
-    if not CHROMIUM:
-        missing = "neither chromium nor google-chrome is on the path"
-        if os.environ.get("LESSONS_REQUIRE_BROWSER") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    from playwright.sync_api import sync_playwright
-
     home = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "lessons", home / "lessons")
     for name, text in SETTINGS.items():
@@ -67,14 +59,11 @@ def lab(tmp_path_factory):
         file.parent.mkdir(parents=True)
         file.write_text(text, encoding="utf-8")
     address = serve(home)
-    with sync_playwright() as play:
-        started = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        tab = started.new_page(viewport={"width": 1280, "height": 1000})
-        tab.set_default_timeout(60_000)
-        yield tab, address["url"]
-        started.close()
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    tab = context.new_page()
+    tab.set_default_timeout(60_000)
+    yield tab, address["url"]
+    context.close()
     address["process"].terminate()
     address["process"].wait()
 

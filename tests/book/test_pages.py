@@ -61,6 +61,10 @@ SIGHT = """screen => {
 }"""
 # Where the lines that are wrong must be read.
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.35}
+# Where axe looks in `make test`; in the sweep it looks at every page in every look.
+ONE_OF_EACH_KIND = [PAGES[0], "book/running", "book/draw", "book/playground", "book/cost"]
+ONE_OF_EACH_KIND += ["book/glossary", "book/references", "book/cheatsheet", LESSONS[2]]
+ONE_OF_EACH_KIND += ["lessons/13_regularization", "lessons/A1_pytorch_and_keras"]
 MINUTES = r"\*\*Reading\*\* (\d+) minutes · \*\*exercises\*\* (\d+) minutes"
 SEARCH = ".search-button, .search-button-field, input[type=search]"
 
@@ -84,7 +88,10 @@ def test_page(visit, page):
         is_seen_before_it_is_read(tab, CODE_IS_THE_SUBJECT.get(page, 0.25))
         quizzes_answer(tab)
         promises_are_shown(tab, page)
-    breaks_no_rule(tab, LOOKS[PAGES.index(page) % len(LOOKS)])  # last: it thins the page
+    if page in ONE_OF_EACH_KIND:
+        breaks_no_rule(
+            tab, LOOKS[PAGES.index(page) % len(LOOKS)]
+        )  # last: it thins the page
 
 
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
@@ -175,6 +182,7 @@ def figures_are_reached(tab) -> None:
     """A figure's type is 9.5 px or more, as shown; what is beyond the screen is reached
     by swiping or by arrow keys, and neither makes the page too wide. The first one that
     is too wide is scrolled by a key, the others are asked if they would be."""
+    settle(tab)
     small = tab.evaluate("""[...document.querySelectorAll('.nn-figure > svg')]
         .filter(e => e.checkVisibility())
         .flatMap(svg => [...svg.querySelectorAll('text')].map(text =>
@@ -200,6 +208,13 @@ def figures_are_reached(tab) -> None:
     assert len(steppers) >= 1
     for stepper in steppers:
         steps(tab, stepper, by_keyboard=stepper is steppers[0])
+
+
+def settle(tab) -> None:
+    """Let the page's observers of sizes, which are called after a frame, do their work."""
+    tab.evaluate("""async () => {
+        for (let n = 0; n < 4; n++) await new Promise(requestAnimationFrame);
+    }""")
 
 
 def steps(tab, stepper, by_keyboard: bool) -> None:
