@@ -42,6 +42,14 @@ def set_look(tab, width: int, theme: str) -> None:
     tab.wait_for_function(
         "theme => document.documentElement.dataset.theme === theme", arg=theme
     )
+    settle(tab)
+
+
+def settle(tab) -> None:
+    """Let the page's observers of sizes, which are called after a frame, do their work."""
+    tab.evaluate("""async () => {
+        for (let n = 0; n < 4; n++) await new Promise(requestAnimationFrame);
+    }""")
 
 
 def open_all(tab) -> None:

@@ -111,7 +111,7 @@ function observeOnce(box) {
 
 function mendWidgets() {
   const boxes = ".nn-figure, .nn-stepper > .widget-box, .pst-scrollable-table-container";
-  each(`${boxes}, div.math`, observeOnce);
+  each(`${boxes}, div.math, .highlight > pre`, observeOnce);
   each(".nn-stepper", mendStepper);
   each(".nn-quiz", mendQuiz);
   each('.widget-label[title="null"]', (label) => {

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 
 import pytest
-from accessible import LOOKS, open_all, set_look, violations_once
+from accessible import LOOKS, open_all, set_look, settle, violations_once
 from built_book import DESK, HTML, LESSONS, PAGES, PHONE, ROOT, on_disk
 
 REASONS = """box => {
@@ -208,13 +208,6 @@ def figures_are_reached(tab) -> None:
     assert len(steppers) >= 1
     for stepper in steppers:
         steps(tab, stepper, by_keyboard=stepper is steppers[0])
-
-
-def settle(tab) -> None:
-    """Let the page's observers of sizes, which are called after a frame, do their work."""
-    tab.evaluate("""async () => {
-        for (let n = 0; n < 4; n++) await new Promise(requestAnimationFrame);
-    }""")
 
 
 def steps(tab, stepper, by_keyboard: bool) -> None:
