@@ -1,8 +1,10 @@
 """The built book, for the tests that open it in a browser: its pages and how to reach
 them. `make book` builds it; the fixtures are in tests/book/conftest.py."""
 
+import functools
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,3 +19,12 @@ DESK = {"width": 1280, "height": 900}
 
 def on_disk(page: str) -> str:
     return (HTML / f"{page}.html").as_uri()
+
+
+@functools.cache
+def page(name: str) -> str:
+    """The HTML of a built page; the test is skipped where the book is not built."""
+    file = HTML / f"{name}.html"
+    if not file.is_file():
+        pytest.skip("the book is not built: run make book")
+    return file.read_text(encoding="utf-8")

@@ -1,10 +1,9 @@
 """The glossary's terms: found in running text, explained at first use, linked both ways."""
 
-import functools
 import re
 
 import pytest
-from built_book import HTML, LESSONS, ROOT, on_disk
+from built_book import LESSONS, ROOT, on_disk, page
 from docutils import nodes
 
 from tools import course, terms
@@ -17,15 +16,6 @@ TERM = re.compile(
 )
 LESSON = next(page for page in LESSONS if page.endswith("_softmax"))
 PER_LESSON = 5
-
-
-@functools.cache
-def page(name: str) -> str:
-    """The HTML of a built page; the test is skipped where the book is not built."""
-    file = HTML / f"{name}.html"
-    if not file.is_file():
-        pytest.skip("the book is not built: run make book")
-    return file.read_text(encoding="utf-8")
 
 
 # ---- the finder ----

@@ -1,12 +1,11 @@
 """Where a reader is, and where the ways lead: the line above the title, the bar, the
 contents on the right, previous and next, citations, and the notebook to take along."""
 
-import functools
 import re
 
 import pytest
 import yaml
-from built_book import HTML, LESSONS, PHONE, ROOT, on_disk
+from built_book import LESSONS, PHONE, ROOT, on_disk, page
 
 from tools import course
 from tools.citations import address_of, entries
@@ -14,15 +13,6 @@ from tools.citations import address_of, entries
 ALL = course.lessons()
 LESSON = next(page for page in LESSONS if page.endswith("_softmax"))
 CURRENT = "#nn-page-toc a[aria-current=true]"
-
-
-@functools.cache
-def page(name: str) -> str:
-    """The HTML of a built page; the test is skipped where the book is not built."""
-    file = HTML / f"{name}.html"
-    if not file.is_file():
-        pytest.skip("the book is not built: run make book")
-    return file.read_text(encoding="utf-8")
 
 
 def test_each_lesson_says_where_it_stands():
