@@ -161,6 +161,8 @@ def test_run_from_the_menu_nothing_is_solved(lab):
     """All cells of the first lesson: no error, the slider and the quizzes are drawn, and of
     the exercises none counts as solved, since the reader has solved none."""
     tab = opened(lab, LESSONS[0])
+    idle = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
+    tab.locator(idle).wait_for(state="attached", timeout=120_000)  # the kernel is there
     tab.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
     tab.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
     for state in ("busy", "idle"):
