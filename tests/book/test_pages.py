@@ -11,6 +11,7 @@ import pytest
 from accessible import LOOKS, open_all, set_look, violations_once
 from built_book import DESK, HTML, LESSONS, PAGES, PHONE, ROOT, on_disk
 from playwright.sync_api import TimeoutError
+from swept import some
 
 REASONS = """box => {
     const all = '[aria-live=polite] :is(.nn-right, .nn-wrong)';
@@ -78,7 +79,7 @@ REACHED = """() => {
 }"""
 # Where the lines that are wrong must be read.
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.35}
-# Where axe looks in `make test`; in the sweep it looks at every page in every look.
+# Where axe looks and lessons are used in `make test`; the sweep does so on every page.
 ONE_OF_EACH_KIND = [PAGES[0], "book/running", "book/draw", "book/playground", "book/cost"]
 ONE_OF_EACH_KIND += ["book/glossary", "book/references", "book/cheatsheet", LESSONS[2]]
 ONE_OF_EACH_KIND += ["lessons/13_regularization", "lessons/A1_pytorch_and_keras"]
@@ -95,20 +96,26 @@ def test_page(visit, page):
     tab = visit(on_disk(page), PHONE, "dark")
     is_well_formed(tab)
     fits_a_phone(tab)
-    if page in LESSONS:
-        tab.set_viewport_size(PHONE)
-        unveil(tab)
-        figures_are_reached(tab)
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
+        unveil(tab)
         is_seen_before_it_is_read(tab, CODE_IS_THE_SUBJECT.get(page, 0.25))
-        quizzes_answer(tab)
         promises_are_shown(tab, page)
     if page in ONE_OF_EACH_KIND:
         breaks_no_rule(
             tab, LOOKS[PAGES.index(page) % len(LOOKS)]
         )  # last: it thins the page
+
+
+@pytest.mark.parametrize("page", some(LESSONS, lambda page: page in ONE_OF_EACH_KIND))
+def test_lesson_is_used(visit, page):
+    """Every figure is reached on a phone, every stepper steps, every quiz answers."""
+    tab = visit(on_disk(page), PHONE, "dark")
+    unveil(tab)
+    figures_are_reached(tab)
+    tab.set_viewport_size(DESK)
+    quizzes_answer(tab)
 
 
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
