@@ -1,0 +1,364 @@
+"""Run lessons as other machines would: `python -m tools.environments NAME … [options]`.
+
+Names with an installation of their own (`colab`, `oldest`, `newest`): the packages below,
+then the wheel of lessons_src. Each lesson is run alone in an empty folder. It has to run
+without an error and without a word on stderr, to keep its promises, to take its data from
+LESSONS_DATA and lessons_src from the wheel, and to leave no file; nothing that was
+installed may be replaced.
+
+Names that vary one thing in this environment (`threads`, `locale`, `path`, …; `cheap` for
+all of them): the lessons are compared with what is stored, as in `make test`.
+
+The exit status is 1 where anything failed. The logs and the lessons as run are in --folder.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from lessons_src import data
+from tools import promises, store
+
+ROOT = store.ROOT
+LESSONS = sorted(ROOT.glob("lessons/*.ipynb"))
+
+# name -> the Python, and what pip installs before the wheel.
+INSTALLED = {
+    "colab": (
+        "3.12",
+        "torch==2.11.0 torchvision==0.26.0 numpy==2.0.2 matplotlib==3.10.0 "
+        "scikit-learn==1.6.1 ipywidgets==7.7.1 ipython==7.34.0 ipykernel==6.17.1 "
+        "requests==2.32.4 tqdm==4.67.1 keras==3.10.0",
+    ),
+    "oldest": (  # the lower bounds of pyproject.toml
+        "3.11",
+        "torch==2.4.0 torchvision==0.19.0 numpy==1.26.4 matplotlib==3.8.0 "
+        "scikit-learn==1.3.0 ipywidgets==7.7.0 ipython==7.34.0 ipykernel==6.17.1 "
+        "requests==2.28.0 tqdm keras==3.10.0",
+    ),
+    "newest": (
+        "3.13",
+        "torch torchvision numpy matplotlib scikit-learn ipywidgets ipykernel requests "
+        "tqdm keras",
+    ),
+}
+
+# name -> what differs here. "copy": the checkout is copied into a folder of this name.
+VARIED = {
+    "threads-1": {"environ": {"OMP_NUM_THREADS": "1"}},
+    "threads-2": {"environ": {"OMP_NUM_THREADS": "2"}},
+    "threads-4": {"environ": {"OMP_NUM_THREADS": "4"}},
+    "no-avx512": {
+        "environ": {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+        }
+    },
+    "locale": {"locale": "de_DE", "charset": "ISO-8859-1"},  # and a decimal comma
+    "path": {"copy": "Übungen, zu Hause/mit Leerzeichen"},
+    "home": {"environ": {"HOME": "/dev/null/home"}},  # root cannot write there either
+    "user": {"user": 65534},
+    "twice": {"options": ["--twice"]},
+    "crlf": {"copy": "crlf", "crlf": True},
+}
+OF_THIS_MACHINE = ("PYTHON", "VIRTUAL_ENV", "MPL", "KERAS", "JUPYTER", "IPY")
+
+LAST_CELL = """
+from lessons_src import data
+source = data.load("mnist", notice=False).source
+assert source == {source!r}, f"its data came from {{source}}"
+assert data.__file__.startswith({module!r}), f"lessons_src came from {{data.__file__}}"
+"""
+
+
+class Wrong(Exception):
+    """What is wrong with an environment or with a lesson in it."""
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel of another Python."""
+
+    python = sys.executable
+
+    @property
+    def kernel_spec(self):
+        command = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, display_name="other", language="python")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the lessons in the named environments; the exit status for the shell."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "names", nargs="+", help=", ".join([*INSTALLED, *VARIED, "cheap"])
+    )
+    parser.add_argument("--lessons", nargs="+", default=[""], help="as 01 05 A1")
+    parser.add_argument("--python", help="another than the one in the list above")
+    parser.add_argument("--folder", type=Path, help="is kept, and installed into once")
+    options = parser.parse_args(arguments)
+    lessons = [p for p in LESSONS if p.name.startswith(tuple(options.lessons))]
+    folder = (options.folder or Path(tempfile.mkdtemp(prefix="lessons-"))).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {}
+    for name in chosen(options.names):
+        table[name] = {}
+        run = prepared(name, folder, options.python)
+        for lesson in lessons:
+            start = time.perf_counter()
+            try:
+                run(lesson)
+                outcome = "ok"
+            except Wrong as wrong:
+                outcome = str(wrong)
+            table[name][lesson.stem] = outcome, time.perf_counter() - start
+            print(f"{name:10} {lesson.stem:28} {outcome}", flush=True)
+    print(as_text(table))
+    return int(any(o != "ok" for row in table.values() for o, _ in row.values()))
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The environments that are asked for: by name, by the name's first part, by kind."""
+    known = [*INSTALLED, *VARIED]
+    found = []
+    for name in names:
+        fitting = list(VARIED) if name == "cheap" else []
+        fitting = fitting or [n for n in known if name in (n, n.split("-")[0])]
+        if not fitting:
+            raise SystemExit(f"no environment {name!r}; there are: {', '.join(known)}")
+        found += fitting
+    return found
+
+
+def prepared(name: str, folder: Path, python: str | None):
+    """What runs one lesson in this environment, and raises Wrong."""
+    if name in VARIED:
+        return lambda lesson: compare(name, lesson, folder, python or sys.executable)
+    version, packages = INSTALLED[name]
+    environment, before = install(
+        folder / name, packages.split(), python or found(version)
+    )
+    return lambda lesson: run_alone(lesson, folder / f"{name}-run", environment, before)
+
+
+def as_text(table: dict) -> str:
+    """A line for each lesson, a column for each environment: ok or not, and seconds."""
+    names = list(table)
+    lines = [
+        "",
+        "| lesson | " + " | ".join(names) + " |",
+        "|---" * (len(names) + 1) + "|",
+    ]
+    for lesson in table[names[0]]:
+        row = [table[name][lesson] for name in names]
+        cells = [f"{'ok' if o == 'ok' else 'FAILED'}, {s:.0f} s" for o, s in row]
+        lines.append(f"| {lesson} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+# --- an installation of its own ------------------------------------------------------
+
+
+def found(version: str) -> str:
+    """This Python version's command, or this Python, which is said."""
+    command = f"python{version}"
+    works = (
+        shutil.which(command)
+        and not subprocess.run([command, "--version"], capture_output=True).returncode
+    )
+    if works:
+        return command
+    print(f"no {command} here: {sys.version.split()[0]} is taken; --python names another")
+    return sys.executable
+
+
+def install(venv: Path, packages: list[str], python: str) -> tuple[Path, set[str]]:
+    """The environment's Python, and what was installed before the wheel came."""
+    executable = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    pip = [executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    listed = venv.with_suffix(".txt")
+    wanted = "\n".join([python, *packages])
+    if not listed.exists() or listed.read_text(encoding="utf-8") != wanted:
+        print(
+            f"installing {' '.join(packages)} into {venv} (some minutes) ...", flush=True
+        )
+        subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
+        subprocess.run(
+            [*pip, "install", *packages], check=True, stderr=subprocess.DEVNULL
+        )
+        listed.write_text(wanted, encoding="utf-8")
+    subprocess.run(
+        [*pip, "uninstall", "-y", "lessons-src"], check=True, stderr=subprocess.DEVNULL
+    )
+    before = installed(executable)
+    wheel = build_wheel(venv.with_name(f"{venv.name}-wheel"))
+    subprocess.run([*pip, "install", wheel], check=True, stderr=subprocess.DEVNULL)
+    told = ("torch-", "numpy-", "ipywidgets-", "ipython-", "ipykernel-")
+    version = subprocess.check_output([executable, "--version"], text=True).strip()
+    print(f"{version},", ", ".join(n for n in sorted(before) if n.startswith(told)))
+    print(
+        "the wheel adds:", ", ".join(sorted(installed(executable) - before)), flush=True
+    )
+    return executable, before
+
+
+def installed(executable: Path) -> set[str]:
+    """Name and version of what is installed, as numpy-2.0.2."""
+    site = executable.parents[1].glob("[Ll]ib/**/site-packages/*.dist-info")
+    return {path.stem for path in site}
+
+
+def build_wheel(folder: Path) -> Path:
+    """The wheel of the checkout's lessons_src, built in a copy."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(ROOT / "lessons_src", folder / "source" / "lessons_src")
+    shutil.copy(ROOT / "pyproject.toml", folder / "source")
+    build = "import setuptools.build_meta as b; b.build_wheel('..')"
+    command = [sys.executable, "-c", build]
+    subprocess.run(command, cwd=folder / "source", check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def run_alone(lesson: Path, folder: Path, python: Path, before: set[str]) -> None:
+    """Run one lesson in an empty folder; Wrong at the first thing that is."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "promises/tools").mkdir(parents=True)  # what tries promises, and no more
+    for file in ("__init__.py", "promises.py", "ranges.py"):
+        shutil.copy(ROOT / "tools" / file, folder / "promises/tools")
+    (folder / "alone").mkdir()
+    alone = Path(shutil.copy(lesson, folder / "alone"))
+    mnist = data.load("mnist", notice=False)
+    environ = of_a_reader()
+    environ.setdefault("LESSONS_DATA", "standin" if mnist.standin else str(ROOT / "data"))
+    environ["PYTHONPATH"] = str(folder / "promises")
+    environ["PATH"] = f"{python.parent}{os.pathsep}{environ['PATH']}"
+    environ["IPYTHONDIR"] = str(folder / "ipython")
+    notebook = nbformat.read(alone, as_version=4)
+    last = LAST_CELL.format(source=mnist.source, module=str(python.parents[1]))
+    notebook.cells.append(nbformat.v4.new_code_cell(last))
+    try:
+        execute(notebook, alone.parent, str(python), environ, mnist.standin)
+    finally:
+        nbformat.write(notebook, folder.with_name(f"{folder.name}-{lesson.name}"))
+    if lost := before - installed(python):
+        raise Wrong(f"replaced or removed: {', '.join(sorted(lost))}")
+    known = {lesson.name, *(["data"] if mnist.standin else [])}  # it is kept there
+    if left := {path.name for path in alone.parent.iterdir()} - known:
+        raise Wrong(f"it left files beside itself: {', '.join(sorted(left))}")
+
+
+def execute(notebook, folder: Path, python: str, environ: dict, standin: bool) -> None:
+    """Run a notebook from top to bottom with this Python; Wrong at the first problem."""
+    kernel = Kernel()
+    kernel.python = python
+    where = {"metadata": {"path": str(folder)}}
+    client = NotebookClient(notebook, timeout=600, km=kernel, resources=where)
+    store.try_promises(client, standin)
+    try:
+        client.execute(env=environ, cleanup_kc=True)
+    except CellExecutionError as error:
+        found = f"{error.ename}: {error.evalue}"
+    except (promises.Broken, CellTimeoutError, DeadKernelError) as error:
+        found = str(error)
+    else:
+        return expect_no_stderr(notebook)
+    raise Wrong(f"cell {client.code_cells_executed}: {found.strip().splitlines()[0]}")
+
+
+def expect_no_stderr(notebook) -> None:
+    """Wrong where a cell wrote to stderr: a warning, or the words of a library."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                line = output.text.strip().split("\n")[0]
+                raise Wrong(f"cell {cell.execution_count} wrote to stderr: {line}")
+
+
+def of_a_reader() -> dict[str, str]:
+    """The environment's variables, without what this machine set for the project."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(OF_THIS_MACHINE)}
+
+
+# --- this installation, one thing varied ---------------------------------------------
+
+
+def compare(name: str, lesson: Path, folder: Path, python: str) -> None:
+    """Compare one lesson with what is stored, as `make test` does; Wrong where it
+    differs."""
+    settings = VARIED[name]
+    place = ROOT
+    if "copy" in settings:
+        place = folder / settings["copy"]
+        copy_checkout(place, lesson, settings.get("crlf", False))
+    environ = of_a_reader() | settings.get("environ", {})
+    environ["PYTHONPATH"] = next(p for p in sys.path if p.endswith("site-packages"))
+    environ["IPYTHONDIR"] = str(folder / f"{name}-ipython")
+    if "locale" in settings:
+        environ |= make_locale(folder, settings["locale"], settings["charset"])
+        start = "import locale; locale.setlocale(locale.LC_ALL, '')"
+        startup = folder / f"{name}-ipython/profile_default/startup/locale.py"
+        startup.parent.mkdir(parents=True, exist_ok=True)
+        startup.write_text(start, encoding="utf-8")
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval"]
+    user = {}
+    if "user" in settings and os.name != "nt" and os.getuid() == 0:
+        user = {"user": settings["user"], "group": settings["user"], "extra_groups": []}
+        home = Path(tempfile.mkdtemp(prefix="lessons-"))
+        os.chown(home, settings["user"], settings["user"])
+        environ |= {"HOME": str(home), "IPYTHONDIR": str(home)}
+    run = subprocess.run(
+        [*command, *settings.get("options", []), f"lessons/{lesson.name}"],
+        cwd=place,
+        env=environ,
+        capture_output=True,
+        **user,
+    )
+    log = (run.stdout + run.stderr).decode(errors="replace")
+    path = folder / f"{name}-{lesson.stem}.log"
+    path.write_text(log, encoding="utf-8")
+    if run.returncode:
+        lines = [
+            line for line in log.splitlines() if line.startswith(("FAILED", "ERROR"))
+        ]
+        raise Wrong(f"{(lines or log.splitlines()[-1:] or ['nothing'])[0]} (see {path})")
+
+
+def copy_checkout(place: Path, lesson: Path, crlf: bool) -> None:
+    """What comparing one lesson needs, in another folder, its lines ended by CR LF."""
+    folders = ("lessons_src", "tools")
+    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix != ".pyc"]
+    files += [ROOT / f for f in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg")]
+    for file in [*filter(Path.is_file, files), lesson]:
+        content = file.read_bytes()
+        if crlf:
+            content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        target = place / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    if (ROOT / "data").exists() and not (place / "data").exists():
+        shutil.copytree(ROOT / "data", place / "data")
+
+
+def make_locale(folder: Path, name: str, charset: str) -> dict[str, str]:
+    """The variables that ask for a locale that is made for it (Linux)."""
+    made = folder / "locales" / f"{name}.{charset}"
+    if not made.exists():
+        made.parent.mkdir(exist_ok=True)
+        subprocess.run(["localedef", "-i", name, "-f", charset, made], check=True)
+    wanted = {"LOCPATH": str(made.parent), "LC_ALL": made.name, "PYTHONUTF8": "0"}
+    return wanted
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
