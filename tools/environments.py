@@ -31,49 +31,40 @@ from lessons_src import data
 from tools import promises, store
 
 ROOT = store.ROOT
-LESSONS = sorted(ROOT.glob("lessons/*.ipynb"))
 
-# name -> the Python, and what pip installs before the wheel.
+# name -> the Python, and what pip installs before the wheel. Keras is for the appendix.
 INSTALLED = {
     "colab": (
         "3.12",
-        "torch==2.11.0 torchvision==0.26.0 numpy==2.0.2 matplotlib==3.10.0 "
+        "torch==2.11.0 torchvision==0.26.0 numpy==2.0.2 matplotlib==3.10.0 keras==3.10.0 "
         "scikit-learn==1.6.1 ipywidgets==7.7.1 ipython==7.34.0 ipykernel==6.17.1 "
-        "requests==2.32.4 tqdm==4.67.1 keras==3.10.0",
+        "requests==2.32.4 tqdm==4.67.1",
     ),
     "oldest": (  # the lower bounds of pyproject.toml
         "3.11",
-        "torch==2.4.0 torchvision==0.19.0 numpy==1.26.4 matplotlib==3.8.0 "
+        "torch==2.4.0 torchvision==0.19.0 numpy==1.26.4 matplotlib==3.8.0 keras==3.10.0 "
         "scikit-learn==1.3.0 ipywidgets==7.7.0 ipython==7.34.0 ipykernel==6.17.1 "
-        "requests==2.28.0 tqdm keras==3.10.0",
+        "requests==2.28.0 tqdm",
     ),
-    "newest": (
-        "3.13",
-        "torch torchvision numpy matplotlib scikit-learn ipywidgets ipykernel requests "
-        "tqdm keras",
-    ),
+    "newest": ("3.13", "torch torchvision numpy keras ipykernel"),
 }
 
-# name -> what differs here. "copy": the checkout is copied into a folder of this name.
+# name -> what differs here. "copy": a copy of the checkout, in a folder of that name.
 VARIED = {
     "threads-1": {"environ": {"OMP_NUM_THREADS": "1"}},
     "threads-2": {"environ": {"OMP_NUM_THREADS": "2"}},
     "threads-4": {"environ": {"OMP_NUM_THREADS": "4"}},
     "no-avx512": {
-        "environ": {
-            "ATEN_CPU_CAPABILITY": "avx2",
-            "ONEDNN_MAX_CPU_ISA": "AVX2",
-            "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-        }
+        "environ": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     },
-    "locale": {"locale": "de_DE", "charset": "ISO-8859-1"},  # and a decimal comma
+    "locale": {"locale": ("de_DE", "ISO-8859-1")},  # not UTF-8, and a decimal comma
     "path": {"copy": "Übungen, zu Hause/mit Leerzeichen"},
     "home": {"environ": {"HOME": "/dev/null/home"}},  # root cannot write there either
     "user": {"user": 65534},
     "twice": {"options": ["--twice"]},
     "crlf": {"copy": "crlf", "crlf": True},
 }
-OF_THIS_MACHINE = ("PYTHON", "VIRTUAL_ENV", "MPL", "KERAS", "JUPYTER", "IPY")
+NOT_A_READERS = ("PYTHON", "VIRTUAL_ENV", "MPL", "KERAS", "JUPYTER", "IPYTHON")
 
 LAST_CELL = """
 from lessons_src import data
@@ -84,7 +75,7 @@ assert data.__file__.startswith({module!r}), f"lessons_src came from {{data.__fi
 
 
 class Wrong(Exception):
-    """What is wrong with an environment or with a lesson in it."""
+    """What is wrong with a lesson in an environment, in one line."""
 
 
 class Kernel(AsyncKernelManager):
@@ -95,7 +86,7 @@ class Kernel(AsyncKernelManager):
     @property
     def kernel_spec(self):
         command = [self.python, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=command, display_name="other", language="python")
+        return KernelSpec(argv=command, display_name="another", language="python")
 
 
 def main(arguments: list[str]) -> int:
@@ -108,12 +99,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--python", help="another than the one in the list above")
     parser.add_argument("--folder", type=Path, help="is kept, and installed into once")
     options = parser.parse_args(arguments)
-    lessons = [p for p in LESSONS if p.name.startswith(tuple(options.lessons))]
+    lessons = sorted(ROOT.glob("lessons/*.ipynb"))
+    lessons = [path for path in lessons if path.name.startswith(tuple(options.lessons))]
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="lessons-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     table = {}
     for name in chosen(options.names):
-        table[name] = {}
         run = prepared(name, folder, options.python)
         for lesson in lessons:
             start = time.perf_counter()
@@ -122,19 +113,19 @@ def main(arguments: list[str]) -> int:
                 outcome = "ok"
             except Wrong as wrong:
                 outcome = str(wrong)
-            table[name][lesson.stem] = outcome, time.perf_counter() - start
+            table[name, lesson.stem] = outcome, time.perf_counter() - start
             print(f"{name:10} {lesson.stem:28} {outcome}", flush=True)
-    print(as_text(table))
-    return int(any(o != "ok" for row in table.values() for o, _ in row.values()))
+    print_table(table)
+    return int(any(outcome != "ok" for outcome, _ in table.values()))
 
 
 def chosen(names: list[str]) -> list[str]:
-    """The environments that are asked for: by name, by the name's first part, by kind."""
-    known = [*INSTALLED, *VARIED]
-    found = []
+    """The environments asked for: by name, by what stands before its hyphen, or by kind."""
+    known, found = [*INSTALLED, *VARIED], []
     for name in names:
-        fitting = list(VARIED) if name == "cheap" else []
-        fitting = fitting or [n for n in known if name in (n, n.split("-")[0])]
+        fitting = [n for n in known if name in (n, n.split("-")[0])]
+        if name == "cheap":
+            fitting = list(VARIED)
         if not fitting:
             raise SystemExit(f"no environment {name!r}; there are: {', '.join(known)}")
         found += fitting
@@ -146,88 +137,68 @@ def prepared(name: str, folder: Path, python: str | None):
     if name in VARIED:
         return lambda lesson: compare(name, lesson, folder, python or sys.executable)
     version, packages = INSTALLED[name]
-    environment, before = install(
-        folder / name, packages.split(), python or found(version)
-    )
-    return lambda lesson: run_alone(lesson, folder / f"{name}-run", environment, before)
+    other, before = install(folder / name, packages.split(), python or found(version))
+    return lambda lesson: run_alone(lesson, folder / f"{name}-run", other, before)
 
 
-def as_text(table: dict) -> str:
+def print_table(table: dict) -> None:
     """A line for each lesson, a column for each environment: ok or not, and seconds."""
-    names = list(table)
-    lines = [
-        "",
-        "| lesson | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
-    ]
-    for lesson in table[names[0]]:
-        row = [table[name][lesson] for name in names]
-        cells = [f"{'ok' if o == 'ok' else 'FAILED'}, {s:.0f} s" for o, s in row]
-        lines.append(f"| {lesson} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    names = list(dict.fromkeys(name for name, _ in table))
+    print(
+        "", f"| lesson | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|", sep="\n"
+    )
+    for lesson in dict.fromkeys(lesson for _, lesson in table):
+        cells = [table[name, lesson] for name in names]
+        words = [f"{'ok' if o == 'ok' else 'FAILED'}, {s:.0f} s" for o, s in cells]
+        print(f"| {lesson} | {' | '.join(words)} |")
 
 
 # --- an installation of its own ------------------------------------------------------
 
 
 def found(version: str) -> str:
-    """This Python version's command, or this Python, which is said."""
+    """The command of this Python version where there is one, else this Python."""
     command = f"python{version}"
-    works = (
-        shutil.which(command)
-        and not subprocess.run([command, "--version"], capture_output=True).returncode
-    )
-    if works:
+    if shutil.which(command) and not subprocess.call([command, "-c", ""]):
         return command
-    print(f"no {command} here: {sys.version.split()[0]} is taken; --python names another")
+    print(f"no {command} here: this Python is taken; --python PATH names another")
     return sys.executable
 
 
 def install(venv: Path, packages: list[str], python: str) -> tuple[Path, set[str]]:
     """The environment's Python, and what was installed before the wheel came."""
     executable = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    pip = [executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    listed = venv.with_suffix(".txt")
-    wanted = "\n".join([python, *packages])
+    listed, wanted = venv.with_suffix(".txt"), "\n".join([python, *packages])
+
+    def pip(*arguments):
+        command = [executable, "-m", "pip", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*command, *arguments], check=True)
+
     if not listed.exists() or listed.read_text(encoding="utf-8") != wanted:
         print(
             f"installing {' '.join(packages)} into {venv} (some minutes) ...", flush=True
         )
         subprocess.run([python, "-m", "venv", "--clear", venv], check=True)
-        subprocess.run(
-            [*pip, "install", *packages], check=True, stderr=subprocess.DEVNULL
-        )
+        pip("install", *packages)
         listed.write_text(wanted, encoding="utf-8")
-    subprocess.run(
-        [*pip, "uninstall", "-y", "lessons-src"], check=True, stderr=subprocess.DEVNULL
-    )
+    pip("uninstall", "-y", "lessons-src")
     before = installed(executable)
-    wheel = build_wheel(venv.with_name(f"{venv.name}-wheel"))
-    subprocess.run([*pip, "install", wheel], check=True, stderr=subprocess.DEVNULL)
+    source = Path(tempfile.mkdtemp(dir=venv.parent))  # building writes into it
+    shutil.copytree(ROOT / "lessons_src", source / "lessons_src")
+    shutil.copy(ROOT / "pyproject.toml", source)
+    pip("install", source)
+    shutil.rmtree(source)
     told = ("torch-", "numpy-", "ipywidgets-", "ipython-", "ipykernel-")
     version = subprocess.check_output([executable, "--version"], text=True).strip()
-    print(f"{version},", ", ".join(n for n in sorted(before) if n.startswith(told)))
-    print(
-        "the wheel adds:", ", ".join(sorted(installed(executable) - before)), flush=True
-    )
+    print(version, *sorted(name for name in before if name.startswith(told)))
+    print("the wheel adds:", *sorted(installed(executable) - before), flush=True)
     return executable, before
 
 
 def installed(executable: Path) -> set[str]:
     """Name and version of what is installed, as numpy-2.0.2."""
-    site = executable.parents[1].glob("[Ll]ib/**/site-packages/*.dist-info")
-    return {path.stem for path in site}
-
-
-def build_wheel(folder: Path) -> Path:
-    """The wheel of the checkout's lessons_src, built in a copy."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ROOT / "lessons_src", folder / "source" / "lessons_src")
-    shutil.copy(ROOT / "pyproject.toml", folder / "source")
-    build = "import setuptools.build_meta as b; b.build_wheel('..')"
-    command = [sys.executable, "-c", build]
-    subprocess.run(command, cwd=folder / "source", check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
+    folders = executable.parents[1].glob("[Ll]ib/**/site-packages/*.dist-info")
+    return {path.stem for path in folders}
 
 
 def run_alone(lesson: Path, folder: Path, python: Path, before: set[str]) -> None:
@@ -239,11 +210,10 @@ def run_alone(lesson: Path, folder: Path, python: Path, before: set[str]) -> Non
     (folder / "alone").mkdir()
     alone = Path(shutil.copy(lesson, folder / "alone"))
     mnist = data.load("mnist", notice=False)
-    environ = of_a_reader()
+    environ = of_a_reader(folder / "ipython")
     environ.setdefault("LESSONS_DATA", "standin" if mnist.standin else str(ROOT / "data"))
     environ["PYTHONPATH"] = str(folder / "promises")
     environ["PATH"] = f"{python.parent}{os.pathsep}{environ['PATH']}"
-    environ["IPYTHONDIR"] = str(folder / "ipython")
     notebook = nbformat.read(alone, as_version=4)
     last = LAST_CELL.format(source=mnist.source, module=str(python.parents[1]))
     notebook.cells.append(nbformat.v4.new_code_cell(last))
@@ -251,9 +221,14 @@ def run_alone(lesson: Path, folder: Path, python: Path, before: set[str]) -> Non
         execute(notebook, alone.parent, str(python), environ, mnist.standin)
     finally:
         nbformat.write(notebook, folder.with_name(f"{folder.name}-{lesson.name}"))
-    if lost := before - installed(python):
+    expect_all_is_left(alone, before - installed(python), mnist.standin)
+
+
+def expect_all_is_left(alone: Path, lost: set[str], standin: bool) -> None:
+    """Wrong where a lesson changed what was installed, or left files beside itself."""
+    if lost:
         raise Wrong(f"replaced or removed: {', '.join(sorted(lost))}")
-    known = {lesson.name, *(["data"] if mnist.standin else [])}  # it is kept there
+    known = {alone.name, *(["data"] if standin else [])}  # the stand-in is kept there
     if left := {path.name for path in alone.parent.iterdir()} - known:
         raise Wrong(f"it left files beside itself: {', '.join(sorted(left))}")
 
@@ -265,65 +240,58 @@ def execute(notebook, folder: Path, python: str, environ: dict, standin: bool) -
     where = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, timeout=600, km=kernel, resources=where)
     store.try_promises(client, standin)
+    problem, number = "", None
     try:
         client.execute(env=environ, cleanup_kc=True)
     except CellExecutionError as error:
-        found = f"{error.ename}: {error.evalue}"
+        problem = f"{error.ename}: {error.evalue}"
     except (promises.Broken, CellTimeoutError, DeadKernelError) as error:
-        found = str(error)
-    else:
-        return expect_no_stderr(notebook)
-    raise Wrong(f"cell {client.code_cells_executed}: {found.strip().splitlines()[0]}")
-
-
-def expect_no_stderr(notebook) -> None:
-    """Wrong where a cell wrote to stderr: a warning, or the words of a library."""
+        problem = str(error)
+    number = client.code_cells_executed
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            if output.get("name") == "stderr":
-                line = output.text.strip().split("\n")[0]
-                raise Wrong(f"cell {cell.execution_count} wrote to stderr: {line}")
+            if output.get("name") == "stderr" and not problem:
+                problem, number = f"on stderr: {output.text}", cell.execution_count
+    if problem:
+        raise Wrong(f"cell {number}: {problem.strip().splitlines()[0]}")
 
 
-def of_a_reader() -> dict[str, str]:
-    """The environment's variables, without what this machine set for the project."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(OF_THIS_MACHINE)}
+def of_a_reader(ipython: Path) -> dict[str, str]:
+    """The environment's variables without this machine's settings, IPython's folder new."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(NOT_A_READERS)}
+    quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # the debugger's words at each start
+    return environ | quiet | {"IPYTHONDIR": str(ipython)}
 
 
 # --- this installation, one thing varied ---------------------------------------------
 
 
 def compare(name: str, lesson: Path, folder: Path, python: str) -> None:
-    """Compare one lesson with what is stored, as `make test` does; Wrong where it
-    differs."""
-    settings = VARIED[name]
-    place = ROOT
+    """Compare a lesson with what is stored, as `make test` does; Wrong where it differs."""
+    settings, place, user = VARIED[name], ROOT, {}
+    environ = of_a_reader(folder / f"{name}-ipython") | settings.get("environ", {})
+    # Another Python, given by --python, finds the packages of this one.
+    environ["PYTHONPATH"] = next(p for p in sys.path if p.endswith("site-packages"))
     if "copy" in settings:
         place = folder / settings["copy"]
         copy_checkout(place, lesson, settings.get("crlf", False))
-    environ = of_a_reader() | settings.get("environ", {})
-    environ["PYTHONPATH"] = next(p for p in sys.path if p.endswith("site-packages"))
-    environ["IPYTHONDIR"] = str(folder / f"{name}-ipython")
+        if (ROOT / "data").exists() and not (place / "data").exists():
+            shutil.copytree(ROOT / "data", place / "data")
     if "locale" in settings:
-        environ |= make_locale(folder, settings["locale"], settings["charset"])
-        start = "import locale; locale.setlocale(locale.LC_ALL, '')"
-        startup = folder / f"{name}-ipython/profile_default/startup/locale.py"
+        environ |= make_locale(folder, *settings["locale"])
+        startup = Path(environ["IPYTHONDIR"]) / "profile_default/startup/locale.py"
         startup.parent.mkdir(parents=True, exist_ok=True)
-        startup.write_text(start, encoding="utf-8")
-    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval"]
-    user = {}
+        lines = "import locale\nlocale.setlocale(locale.LC_ALL, '')\n"
+        startup.write_text(lines, encoding="utf-8")
     if "user" in settings and os.name != "nt" and os.getuid() == 0:
-        user = {"user": settings["user"], "group": settings["user"], "extra_groups": []}
-        home = Path(tempfile.mkdtemp(prefix="lessons-"))
-        os.chown(home, settings["user"], settings["user"])
-        environ |= {"HOME": str(home), "IPYTHONDIR": str(home)}
-    run = subprocess.run(
-        [*command, *settings.get("options", []), f"lessons/{lesson.name}"],
-        cwd=place,
-        env=environ,
-        capture_output=True,
-        **user,
-    )
+        number = settings["user"]
+        user = {"user": number, "group": number, "extra_groups": []}
+        home = tempfile.mkdtemp(prefix="lessons-")
+        os.chown(home, number, number)
+        environ |= {"HOME": home, "IPYTHONDIR": home}
+    command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval"]
+    command += [*settings.get("options", []), f"lessons/{lesson.name}"]
+    run = subprocess.run(command, cwd=place, env=environ, capture_output=True, **user)
     log = (run.stdout + run.stderr).decode(errors="replace")
     path = folder / f"{name}-{lesson.stem}.log"
     path.write_text(log, encoding="utf-8")
@@ -331,33 +299,30 @@ def compare(name: str, lesson: Path, folder: Path, python: str) -> None:
         lines = [
             line for line in log.splitlines() if line.startswith(("FAILED", "ERROR"))
         ]
-        raise Wrong(f"{(lines or log.splitlines()[-1:] or ['nothing'])[0]} (see {path})")
+        raise Wrong(f"{(lines or log.splitlines()[-1:])[0]} (see {path})")
 
 
 def copy_checkout(place: Path, lesson: Path, crlf: bool) -> None:
     """What comparing one lesson needs, in another folder, its lines ended by CR LF."""
-    folders = ("lessons_src", "tools")
-    files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix != ".pyc"]
-    files += [ROOT / f for f in ("conftest.py", "pyproject.toml", "tests/sanitise.cfg")]
-    for file in [*filter(Path.is_file, files), lesson]:
+    files = [ROOT / "conftest.py", ROOT / "pyproject.toml", ROOT / "tests/sanitise.cfg"]
+    for part in ("lessons_src/**/*.py", "lessons_src/**/*.json", "tools/*.py"):
+        files += ROOT.glob(part)
+    for file in [*files, lesson]:
         content = file.read_bytes()
         if crlf:
             content = content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
         target = place / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    if (ROOT / "data").exists() and not (place / "data").exists():
-        shutil.copytree(ROOT / "data", place / "data")
 
 
 def make_locale(folder: Path, name: str, charset: str) -> dict[str, str]:
-    """The variables that ask for a locale that is made for it (Linux)."""
+    """The variables that ask for a locale which is made in the folder (Linux alone)."""
     made = folder / "locales" / f"{name}.{charset}"
     if not made.exists():
         made.parent.mkdir(exist_ok=True)
         subprocess.run(["localedef", "-i", name, "-f", charset, made], check=True)
-    wanted = {"LOCPATH": str(made.parent), "LC_ALL": made.name, "PYTHONUTF8": "0"}
-    return wanted
+    return {"LOCPATH": str(made.parent), "LC_ALL": made.name, "PYTHONUTF8": "0"}
 
 
 if __name__ == "__main__":
