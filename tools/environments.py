@@ -50,10 +50,11 @@ INSTALLED = {
 }
 
 # name -> what differs here. "copy": a copy of the checkout, in a folder of that name.
+# MKL_DYNAMIC: else MKL, and torch with it, takes no more threads than there are cores.
 VARIED = {
     "threads-1": {"environ": {"OMP_NUM_THREADS": "1"}},
     "threads-2": {"environ": {"OMP_NUM_THREADS": "2"}},
-    "threads-4": {"environ": {"OMP_NUM_THREADS": "4"}},
+    "threads-4": {"environ": {"OMP_NUM_THREADS": "4", "MKL_DYNAMIC": "FALSE"}},
     "no-avx512": {
         "environ": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     },

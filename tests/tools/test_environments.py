@@ -22,7 +22,7 @@ TRUE_THERE = {
     "and __import__('locale').getencoding() == 'ISO-8859-1'",
     "path": "'Übungen, zu Hause' in __import__('os').getcwd()",
     "home": "not __import__('os').path.isdir(__import__('os').path.expanduser('~'))",
-    "twice": "len(In) == 3",
+    "twice": "bool(globals().get('seen')) or bool(globals().update(seen=True))",
     "crlf": "b'\\r\\n' in open('../conftest.py', 'rb').read()",
 }
 
