@@ -32,17 +32,18 @@ from tools import promises, store
 
 ROOT = store.ROOT
 
-# name -> the Python, and what pip installs before the wheel. Keras is for the appendix.
+# name -> the Python, and what pip installs before the wheel. Keras is for the appendix,
+# whose last comparison needs 3.14: before, Keras laid out images in memory in another way.
 INSTALLED = {
     "colab": (
         "3.12",
-        "torch==2.11.0 torchvision==0.26.0 numpy==2.0.2 matplotlib==3.10.0 keras==3.10.0 "
+        "torch==2.11.0 torchvision==0.26.0 numpy==2.0.2 matplotlib==3.10.0 keras==3.14.1 "
         "scikit-learn==1.6.1 ipywidgets==7.7.1 ipython==7.34.0 ipykernel==6.17.1 "
         "requests==2.32.4 tqdm==4.67.1",
     ),
     "oldest": (  # the lower bounds of pyproject.toml
         "3.11",
-        "torch==2.4.0 torchvision==0.19.0 numpy==1.26.4 matplotlib==3.8.0 keras==3.10.0 "
+        "torch==2.4.0 torchvision==0.19.0 numpy==1.26.4 matplotlib==3.8.0 keras==3.14.1 "
         "scikit-learn==1.3.0 ipywidgets==7.7.0 ipython==7.34.0 ipykernel==6.17.1 "
         "requests==2.28.0 tqdm",
     ),
