@@ -85,20 +85,6 @@ def executed(notebook, path: Path):
     """A copy of the notebook, run from the first cell to the last in a new kernel."""
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {"kernelspec": KERNEL}
-    kept = {}
-
-    async def try_promise(cell, cell_index, execute_reply):
-        conditions = promises.of(cell, standin=False)
-        if not conditions:
-            return
-        call = promises.CALL.format(conditions=conditions)
-        message = client.kc.execute("", silent=True, user_expressions={"kept": call})
-        reply = await client.async_wait_for_reply(message)
-        try:
-            kept[cell_index] = promises.read(reply)
-        except promises.Broken as broken:
-            raise promises.Broken(f"{broken}\n\n{cell.source}") from None
-
     # The kernel's threads spin for microseconds, then sleep: by default they spin on, which
     # takes ten times as long beside another busy process.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -110,12 +96,33 @@ def executed(notebook, path: Path):
         store_widget_state=True,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
-        on_cell_executed=try_promise,
     )
+    kept = try_promises(client, standin=False)
     notebook = client.execute()
     for index, values in kept.items():
         notebook.cells[index].metadata["kept"] = values
     return notebook
+
+
+def try_promises(client: NotebookClient, standin: bool) -> dict[int, list]:
+    """Have this client try each cell's promises as soon as the cell has run; what they
+    will have given, by the cell's number. The client will raise Broken."""
+    kept = {}
+
+    async def try_promise(cell, cell_index, execute_reply):
+        conditions = promises.of(cell, standin)
+        if not conditions:
+            return
+        call = promises.CALL.format(conditions=conditions)
+        message = client.kc.execute("", silent=True, user_expressions={"kept": call})
+        reply = await client.async_wait_for_reply(message)
+        try:
+            kept[cell_index] = promises.read(reply)
+        except promises.Broken as broken:
+            raise promises.Broken(f"{broken}\n\n{cell.source}") from None
+
+    client.on_cell_executed = try_promise
+    return kept
 
 
 def normalised(notebook):
