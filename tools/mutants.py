@@ -1,14 +1,14 @@
 """Break the module line by line, and say what no test notices.
 
     python -m tools.mutants                           all but exercises and detector
-    python -m tools.mutants lessons_src/train.py      one file
+    python -m tools.mutants lessons_src/train.py      one file; train.py:174 one line of it
     python -m tools.mutants --exercises --detector    these too; it takes hours
 
-A mutant is the module with one small mistake: a comparison or a sign turned round, a
-number one higher or lower, a condition negated, `and` for `or`, a statement left out, a
-result that is None. The tests that run its line are tried, the quickest first, until one
-fails. What none notices is printed as file:line, before → after; it needs a sharper test,
-or an entry with a reason in EXPLAINED. The exit status is 0 when nothing else is left.
+A mutant is the module with one small mistake: see tools/mutations.py. The tests that run
+its line are tried, the quickest first, until one fails. What none notices is printed as
+file:line, before → after. It needs a sharper test or, where it changes nothing that one
+could notice, an entry with the reason in tests/mutants.toml. The exit status is 0 when
+nothing else is left.
 
 All of it happens in a copy. Torch and the tests are imported once: a mutant's process is
 a fork of theirs, in which the functions get the mutant's code. What runs at import, and
@@ -18,7 +18,6 @@ takes seconds. Needs Linux or macOS.
 
 import argparse
 import ast
-import copy
 import ctypes
 import gc
 import importlib
@@ -35,164 +34,23 @@ import time
 import tomllib
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 
 import pytest
 from coverage import Coverage
 
+from tools.mutations import Mutant, mutants_of
+
 ROOT = Path(__file__).resolve().parents[1]
 EXPLAINED = ROOT / "tests" / "mutants.toml"
-TESTS = ("tests/module", "tests/faults")  # where a mutant's tests are looked for
+TESTS = (
+    "tests/module",
+    "tests/faults",
+    "tests/lessons",
+)  # where a mutant's tests are looked for
 QUIET = ["-q", "-s", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-CHECKS = ("expect", "whole", "within")  # their texts are messages
 BEFORE_FORK = "torch, torchvision, matplotlib.pyplot, nbformat, IPython, sklearn.datasets"
-TURNED = {
-    ast.Lt: ast.LtE,
-    ast.Gt: ast.GtE,
-    ast.Eq: ast.NotEq,
-    ast.Is: ast.IsNot,
-    ast.In: ast.NotIn,
-    ast.Add: ast.Sub,
-    ast.Mult: ast.Div,
-    ast.And: ast.Or,
-    ast.BitAnd: ast.BitOr,
-}
-TURNED |= {there: here for here, there in TURNED.items()}
-TURNED |= {ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
-REMOVED = (ast.Raise, ast.AugAssign, ast.Delete, ast.Continue, ast.Break)
-
-
-@dataclass
-class Mutant:
-    """One mistake: the file, its text with the mistake, and how to show it.
-
-    lines: of the node, and of the statement around it. in_function: its code runs when
-    a function is called, and not already at import.
-    """
-
-    file: str
-    text: bytes
-    lines: tuple[range, range]
-    before: str
-    after: str
-    in_function: bool
-
-    def __str__(self):
-        return f"{self.file}:{self.lines[0].start}: {self.before}  →  {self.after}"
-
-
-def replacements(node):
-    """What may stand in the place of a node."""
-    match node:
-        case ast.Constant(value=bool()):
-            yield ast.Constant(not node.value)
-        case ast.Constant(value=int() | float()):
-            yield from (ast.Constant(node.value + 1), ast.Constant(node.value - 1))
-        case ast.Compare():
-            for k, op in enumerate(node.ops):
-                ops = [*node.ops[:k], TURNED[type(op)](), *node.ops[k + 1 :]]
-                yield ast.Compare(node.left, ops, node.comparators)
-        case ast.BinOp(op=op) if type(op) in TURNED:
-            yield ast.BinOp(node.left, TURNED[type(op)](), node.right)
-        case ast.BoolOp(op=op):
-            yield ast.BoolOp(TURNED[type(op)](), node.values)
-        case ast.UnaryOp(op=ast.Not() | ast.USub()):
-            yield node.operand
-        case ast.IfExp() if not isinstance(node.test, ast.Compare):
-            yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
-        case ast.Return(value=value) if value is not None:
-            yield ast.Return(ast.Constant(None))
-        case ast.Expr(value=ast.Call()):
-            yield ast.Pass()
-        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
-            yield ast.Pass()
-    if isinstance(node, REMOVED):
-        yield ast.Pass()
-
-
-def nodes(node, around=(), in_function=False):
-    """Every node that may be replaced, those around it, and whether it is in a function.
-    Left out: annotations, docstrings, and what messages say."""
-    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    name = getattr(getattr(node, "func", None), "id", "")
-    for field, value in ast.iter_fields(node):
-        for child in value if isinstance(value, list) else [value]:
-            is_message = isinstance(node, ast.Raise)
-            is_message |= isinstance(child, ast.JoinedStr) and name.startswith(CHECKS)
-            if isinstance(child, ast.AST) and field not in ("annotation", "returns"):
-                inside = in_function or is_function and field == "body"
-                yield child, (*around, node), inside
-                if not is_message:
-                    yield from nodes(child, (*around, node), inside)
-
-
-def mutants_of(file: str, text: bytes) -> list[Mutant]:
-    """All mutants of a file's text."""
-    tree, lines, found = ast.parse(text), text.splitlines(keepends=True), []
-    starts = [sum(map(len, lines[:k])) for k in range(len(lines) + 1)]
-    for node, around, in_function in nodes(tree):
-        if is_test := isinstance(around[-1], ast.If | ast.While) and isinstance(
-            node, ast.expr
-        ):
-            is_test = not isinstance(node, ast.Compare | ast.UnaryOp)
-        for new in [*replacements(node), *[ast.UnaryOp(ast.Not(), node)] * is_test]:
-            begin = starts[node.lineno - 1] + node.col_offset
-            end = starts[node.end_lineno - 1] + node.end_col_offset
-            below = "\n" * (node.end_lineno - node.lineno)  # the lines keep their numbers
-            code = ast.unparse(new)
-            code = f"({code}{below})" if isinstance(new, ast.expr) else code + below
-            mutated = text[:begin] + code.encode() + text[end:]
-            shown = shown_node(node, around)
-            before, after = (
-                ast.unparse(headed(shown)),
-                ast.unparse(headed(with_new(shown, node, new))),
-            )
-            statement = [n for n in (*around, node) if isinstance(n, ast.stmt)][-1]
-            lines_of = (lines_in(node), lines_in(headed(statement), statement))
-            one_line = (" ".join(code.split()) for code in (before, after))
-            found.append(Mutant(file, mutated, lines_of, *one_line, in_function))
-    return found
-
-
-def lines_in(node, statement=None) -> range:
-    """The lines of a node; of a statement with a body, those above the body."""
-    end = node.end_lineno
-    if statement is not None and getattr(statement, "body", None):
-        end = max(statement.lineno, statement.body[0].lineno - 1)
-    return range(node.lineno, end + 1)
-
-
-def headed(node):
-    """A statement without its body."""
-    if not isinstance(getattr(node, "body", None), list):
-        return node
-    head = copy.copy(node)
-    head.body, head.orelse = [], []
-    return head
-
-
-def shown_node(node, around):
-    """The largest node around this one that fits on a line."""
-    for outer in reversed(around):
-        too_large = len(ast.unparse(headed(outer))) > 100
-        if isinstance(node, ast.stmt) or too_large and not isinstance(node, ast.keyword):
-            break
-        node = outer
-    return node
-
-
-def with_new(node, old, new):
-    """A copy of the node in which `new` stands for `old`."""
-    if node is old:
-        return new
-    if not isinstance(node, ast.AST):
-        return [with_new(n, old, new) for n in node] if isinstance(node, list) else node
-    made = copy.copy(node)
-    for field, value in ast.iter_fields(node):
-        setattr(made, field, with_new(value, old, new))
-    return made
 
 
 def in_child(work, seconds: float):
@@ -490,7 +348,7 @@ def report(mutants, ends, say) -> int:
         say(f"no test notices  {mutant}")
     for file, before, after in explained:
         if file in table:
-            say(f"explained, but noticed or gone: {file}: {before}  →  {after}")
+            say(f"explained, and not needed here: {file}: {before}  →  {after}")
     return int(bool(left))
 
 
@@ -508,7 +366,7 @@ def main() -> int:
     parser.add_argument("--detector", action="store_true")
     args = parser.parse_args()
     wanted = {"exercises": args.exercises, "detector": args.detector, "records": False}
-    files = args.files or [
+    files = [name.partition(":")[0] for name in args.files] or [
         str(path.relative_to(ROOT))
         for path in sorted((ROOT / "lessons_src").rglob("*.py"))
         if wanted.get(path.relative_to(ROOT).parts[1], True)
@@ -524,7 +382,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work_in_a_copy(folder)
         exec(f"import {BEFORE_FORK}", {})
-        mutants = [m for file in files for m in mutants_of(file, Path(file).read_bytes())]
+        mutants = [
+            mutant
+            for file in dict.fromkeys(files)
+            for mutant in mutants_of(file, Path(file).read_bytes())
+            if not args.files or {file, f"{file}:{mutant.line}"} & set(args.files)
+        ]
         ends = tried(mutants, args.tests or tests_that_import(files), say)
         return report(mutants, ends, say)
 

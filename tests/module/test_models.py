@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.fft import dctn
+from torch import nn
 
 from lessons_src.models import (
     Crop,
+    MirrorAverage,
     RandomFlip,
     RandomShift,
     cnn,
@@ -254,3 +256,24 @@ def test_a_crop_that_would_leave_the_image_is_refused():
     Crop(26, shift=1)(torch.zeros(2, 1, 28, 28))
     with pytest.raises(ValueError, match="needs images of 30 pixels"):
         Crop(26, shift=2)(torch.zeros(2, 1, 28, 28))
+
+
+def test_the_mean_of_an_image_and_its_mirror_image():
+    """Probabilities of both, averaged: they add up to one, and mirrored images get the
+    same."""
+    torch.manual_seed(0)
+    model = mlp(63, 5).eval()
+    x = images(8, channels=1)
+    found = MirrorAverage(model)(x)
+    left, right = (F.softmax(model(part), dim=1) for part in (x, x.flip(-1)))
+    assert torch.allclose(found.exp(), (left + right) / 2, atol=1e-6)
+    assert torch.allclose(found.exp().sum(1), torch.ones(8))
+    assert torch.allclose(found, MirrorAverage(model)(x.flip(-1)), atol=1e-6)
+
+
+def test_cnn_has_dropout_where_it_is_asked_for():
+    """Before the last layer, with the given share; none by default."""
+    for share in (0.25, 1.0):
+        layers = list(cnn((2,), (3,), flatten=True, dropout=share))
+        assert isinstance(layers[-2], nn.Dropout) and layers[-2].p == share
+    assert not [m for m in cnn((2,)).modules() if isinstance(m, nn.Dropout)]
