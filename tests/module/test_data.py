@@ -264,3 +264,18 @@ def test_held_out_examples_are_those_of_the_seed():
     assert held() == held(0) != held(1)
     with pytest.raises(ValueError, match="seed must be a whole number, 0 or more"):
         held(-1)
+
+
+def test_the_folder_is_made_where_nothing_is_named(tmp_path, monkeypatch):
+    """In the checkout that the module lies in, else in the working folder; once, and
+    again where it is there."""
+    monkeypatch.delenv("LESSONS_DATA", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "course/lessons_src/data.py"))
+    for _ in range(2):
+        root = data._default_root()
+        assert root == tmp_path / "elsewhere/data" and root.is_dir()
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course/pyproject.toml").touch()
+    assert data._default_root() == tmp_path / "course/data"

@@ -371,6 +371,8 @@ def test_a_schedule_rises_and_falls():
     rates = [train.warmup_decay(t, 10, 0.4) for t in range(11)]
     expected = [1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0]
     assert rates == pytest.approx(expected)
+    # Between two steps lies a peak that neither reaches: the rate is never above it
+    assert max(train.warmup_decay(t, 10, 0.35) for t in range(11)) == 1
 
 
 def test_a_training_that_diverges_names_the_first_rate():
