@@ -9,6 +9,7 @@ every lesson.
 
 import gc
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,12 @@ ROOT = str(Path(__file__).parent)
 STANDIN_HELP = (
     'A cell whose output depends on the data carries the tag "data"; what it promises '
     'may differ there: "promise_on_standin" in its metadata.'
+)
+LARGEST = 2 * 2**30  # bytes that a lesson's kernel may take: what the free machines have
+TOO_LARGE = (
+    "This cell brings the lesson's memory to {peak:.1f} GiB; a reader's machine may have "
+    "{largest:.0f} GiB to spare. Work on a part of the examples at a time, keep images as "
+    "uint8, evaluate under torch.no_grad(), and `del` what is no longer needed."
 )
 
 # First on the path, here and in every process started from here: kernels start in
@@ -98,9 +105,19 @@ def pytest_collection_modifyitems(items):
             )
 
 
+def peak_memory(process: int) -> int:
+    """The most bytes that a process ever had in memory; 0 where no /proc tells it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+    except (OSError, TypeError):  # no /proc, or a process that has ended
+        return 0
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
-    """A cell's promise is tried in the lesson's kernel as soon as the cell has run."""
+    """A cell's promise is tried in the lesson's kernel as soon as the cell has run, and
+    the kernel's memory is looked at."""
     cell = getattr(item, "cell", None)
     if cell is not None and item.config.option.twice:
         kernel = item.parent.kernel
@@ -115,6 +132,31 @@ def pytest_runtest_call(item):
             promises.in_kernel(kernel.kc, conditions)
         except promises.Broken as broken:
             item.raise_cell_error(str(broken))
+    if cell is not None:
+        bound_memory(item)
+
+
+def bound_memory(item):
+    """Fail at the cell that brings its lesson over the limit, and at none after it."""
+    before = getattr(item.parent, "peak", 0)
+    peak = peak_memory(item.parent.kernel.km.provisioner.pid)
+    item.parent.peak = peak
+    item.user_properties.append(("peak memory", peak))
+    if before <= LARGEST < peak:
+        sizes = {"peak": peak / 2**30, "largest": LARGEST / 2**30}
+        item.raise_cell_error(TOO_LARGE.format(**sizes))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The lesson that takes most memory, so that one sees it come near the limit."""
+    peaks = {}
+    for report in terminalreporter.stats.get("passed", []):
+        if peak := dict(report.user_properties).get("peak memory"):
+            peaks[report.fspath] = max(peak, peaks.get(report.fspath, 0))
+    if peaks:
+        name = max(peaks, key=peaks.get)
+        text = f"largest memory of a lesson: {peaks[name] / 2**30:.2f} GiB ({name})"
+        terminalreporter.write_line(text)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,12 +1,15 @@
 """Write the repository's address into the book and the lessons.
 
 `python -m tools.publish URL`. The address stands in `_config.yml`; the lessons' set-up
-cell is made from it, for Colab. Stored outputs are left as they are. Run it again with
-another address to move.
+cell is made from it, for Colab. Book and lessons point to the tag of their version, so
+that a notebook fetches the module that it was tested with, and not the newest. Stored
+outputs are left as they are. Run it again with another address to move, and after each
+change of the version.
 """
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -22,6 +25,12 @@ MISSING = (
     "The folder lessons_src is missing. Lay it beside this notebook, "
     "or run `pip install -e .` in a checkout of the course."
 )
+
+
+def tag() -> str:
+    """The tag of this version: v0.2.0."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return f"v{tomllib.loads(text)['project']['version']}"
 
 
 def publish(url: str, root: Path = ROOT) -> list[Path]:
@@ -45,9 +54,13 @@ def publish(url: str, root: Path = ROOT) -> list[Path]:
 
 
 def stamped_config(text: str, url: str) -> str:
-    """The text of `_config.yml` with the address, and Colab's where it can be used."""
+    """The text of `_config.yml` with the address and the tag, and Colab's address where
+    it can be used."""
     colab = "https://colab.research.google.com" if "github" in url else ""
     text = re.sub(r"(?m)^(repository:\n(?:  .*\n)*?  url: ).*$", rf"\g<1>{url}", text)
+    text = re.sub(
+        r"(?m)^(repository:\n(?:  .*\n)*?  branch: ).*$", rf"\g<1>{tag()}", text
+    )
     return re.sub(r"(?m)^(  colab_url: ).*$", rf'\g<1>"{colab}"', text)
 
 
@@ -61,7 +74,8 @@ def stamped(text: str, url: str) -> str:
 
 
 def setup_cell(url: str) -> str:
-    """The first code of every lesson: fetches the module where it is missing.
+    """The first code of every lesson: fetches the module of this version where there is
+    none.
 
     Until the course is published, it says what to do in place of that.
     """
@@ -69,7 +83,7 @@ def setup_cell(url: str) -> str:
     look = 'from importlib.util import find_spec\nif find_spec("lessons_src") is None:\n'
     if UNPUBLISHED in url:
         return f"{title}\n{look}    raise ModuleNotFoundError({MISSING!r})"
-    pip = f'[sys.executable, "-m", "pip", "install", "--quiet", "git+{url}"]'
+    pip = f'[sys.executable, "-m", "pip", "install", "--quiet", "git+{url}@{tag()}"]'
     return (
         f"{title}, and fetches it\n{look}    import subprocess\n    import sys\n"
         f"    subprocess.run({pip}, check=True)"

@@ -137,7 +137,8 @@ def draw_map(draw):
 def sums(*shape, weights=None):
     """A network whose two logits are sums of the pixels, weighted, for an image of this
     shape."""
-    linear = nn.Linear(shape[0] * shape[1], 2, bias=False).double()
+    with torch.random.fork_rng():  # some are made when this file is imported
+        linear = nn.Linear(shape[0] * shape[1], 2, bias=False).double()
     one = torch.ones(2, shape[0] * shape[1]) if weights is None else weights
     linear.weight.data = one.double()
     return Small(nn.Flatten(), linear)

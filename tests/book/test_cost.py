@@ -7,8 +7,9 @@ import shutil
 
 import IPython.display
 import pytest
-from lesson_source import ROOT, cells, tags
+from lesson_source import LESSONS, ROOT, cells, tags
 
+import benchmarks.classroom
 from lessons_src import figures
 from lessons_src import records as records_module
 
@@ -150,6 +151,19 @@ def test_its_numbers_are_the_records(page):
     for name in ("parameters", "batch", "examples") if "cost" in records else ():
         for line in records["cost"][name].values():
             assert f"Slope {line['slope']:.2f} through all points" in stored()
+
+
+def test_every_lesson_is_measured():
+    """The command knows all of them, and the record has all that it knows."""
+    names = [path.stem.split("_", 1)[1] for path in LESSONS]
+    assert list(benchmarks.classroom.LESSONS) == names
+    recorded = records_module.recorded("classroom").get("lessons", [])
+    if missing := set(names) - {one["lesson"] for one in recorded}:
+        pytest.skip(
+            f"not measured yet: {', '.join(sorted(missing))}. On a machine that does "
+            "nothing else: python -m benchmarks.classroom, then tools.store book/cost.ipynb"
+        )
+    assert max(one["memory"] for one in recorded) < 2 * 2**30
 
 
 def test_no_measured_number_is_typed():

@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import struct
+import threading
 import time
 
 import pytest
@@ -410,3 +411,16 @@ def test_killed_in_the_middle(tiny, server, tmp_path, monkeypatch):
     assert result_of(*child) is None
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     assert not data.load("mnist", tmp_path).standin
+
+
+def test_a_mirror_that_is_left_does_not_hold_the_process(monkeypatch):
+    """The thread that waits for it ends with the process."""
+    release = threading.Event()
+    monkeypatch.setattr(data, "TIMEOUT", 0.05)
+    monkeypatch.setattr(data, "_fetch", lambda *_: release.wait(60))
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="too slow"):
+        data._fetched("http://127.0.0.1:9/")
+    waiting = set(threading.enumerate()) - before
+    assert waiting and all(thread.daemon for thread in waiting)
+    release.set()

@@ -244,3 +244,38 @@ def test_normalised_dataset_has_mean_zero_and_std_one(standin):
     assert train.images.std().item() == pytest.approx(1, abs=1e-3)
     expected = (standin.test.images[:5].float() / 255 - standin.mean) / standin.std
     assert torch.allclose(test.images[:5], expected, atol=1e-5)
+
+
+def test_a_data_set_says_what_it_is_and_its_moments_are_exact():
+    """Also of one grey image, in which no pixel is white."""
+    one = Split(torch.full((1, 1, 28, 28), 51, dtype=torch.uint8), torch.zeros(1).long())
+    made = data.Dataset("grey", one, one[:0], ("a",), "a test")
+    assert repr(made) == "grey: 1 training and 0 test images, from a test"
+    assert (made.mean, made.std) == pytest.approx((0.2, 0))
+
+
+def test_held_out_examples_are_those_of_the_seed():
+    """0 where none is named; no seed is below it."""
+    split = Split(torch.zeros(50, 1, 2, 2), torch.arange(50))
+
+    def held(*seed):
+        return split.hold_out(20, *seed)[1].labels.tolist()
+
+    assert held() == held(0) != held(1)
+    with pytest.raises(ValueError, match="seed must be a whole number, 0 or more"):
+        held(-1)
+
+
+def test_the_folder_is_made_where_nothing_is_named(tmp_path, monkeypatch):
+    """In the checkout that the module lies in, else in the working folder; once, and
+    again where it is there."""
+    monkeypatch.delenv("LESSONS_DATA", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(data, "__file__", str(tmp_path / "course/lessons_src/data.py"))
+    for _ in range(2):
+        root = data._default_root()
+        assert root == tmp_path / "elsewhere/data" and root.is_dir()
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course/pyproject.toml").touch()
+    assert data._default_root() == tmp_path / "course/data"

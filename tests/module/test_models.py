@@ -4,9 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.fft import dctn
+from torch import nn
 
 from lessons_src.models import (
     Crop,
+    MirrorAverage,
     RandomFlip,
     RandomShift,
     cnn,
@@ -211,3 +213,67 @@ def test_fix_first_says_what_does_not_fit(groups, kernel):
         ValueError, match=f"of {kernel}×{kernel} must be 1→{2 * kernel**2 - 2} "
     ):
         fix_first(cnn(*groups, kernel=kernel))
+
+
+# What the first example of each listing gives, layer by layer, where its shape changes.
+SHAPES = {
+    r1a: [(1, 26, 26), (1, 24, 24), (576,), (100,), (10,)],
+    r1b: [(20, 24, 24), (20, 12, 12), (30, 8, 8), (30, 4, 4), (480,), (60,), (10,)],
+    r3: [(16, 26, 26), (32, 24, 24), (32, 12, 12), (4608,), (64,), (10,)],
+    r4: [(16, 28, 28), (16, 14, 14), (32, 12, 12), (32, 10, 10), (32, 5, 5), (800,)]
+    + [(256,), (128,), (10,)],
+}
+
+
+@pytest.mark.parametrize("network", SHAPES, ids=lambda network: network.__name__)
+def test_published_networks_have_the_shapes_of_their_listings(network):
+    """After every layer: another padding may give as many features, and another
+    network."""
+    x, seen = torch.zeros(2, 1, 28, 28), []
+    for layer in network().eval():
+        x = layer(x)
+        if not seen or seen[-1] != tuple(x.shape[1:]):
+            seen.append(tuple(x.shape[1:]))
+    assert seen == SHAPES[network]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+def test_a_padded_convolution_keeps_the_size(kernel):
+    """Whatever the first kernel is."""
+    first = cnn((2,), kernel=kernel, padded=True)[0]
+    assert first(torch.zeros(1, 1, 28, 28)).shape == (1, 2, 28, 28)
+
+
+def test_a_crop_that_never_moves_draws_nothing():
+    """In training too: the random numbers of the rest stay the same."""
+    state = torch.get_rng_state()
+    Crop(24).train()(torch.zeros(2, 1, 28, 28))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_crop_that_would_leave_the_image_is_refused():
+    """26 pixels, moved by up to 2, need 30; moved by 1, they are all of 28."""
+    Crop(26, shift=1)(torch.zeros(2, 1, 28, 28))
+    with pytest.raises(ValueError, match="needs images of 30 pixels"):
+        Crop(26, shift=2)(torch.zeros(2, 1, 28, 28))
+
+
+def test_the_mean_of_an_image_and_its_mirror_image():
+    """Probabilities of both, averaged: they add up to one, and mirrored images get the
+    same."""
+    torch.manual_seed(0)
+    model = mlp(63, 5).eval()
+    x = images(8, channels=1)
+    found = MirrorAverage(model)(x)
+    left, right = (F.softmax(model(part), dim=1) for part in (x, x.flip(-1)))
+    assert torch.allclose(found.exp(), (left + right) / 2, atol=1e-6)
+    assert torch.allclose(found.exp().sum(1), torch.ones(8))
+    assert torch.allclose(found, MirrorAverage(model)(x.flip(-1)), atol=1e-6)
+
+
+def test_cnn_has_dropout_where_it_is_asked_for():
+    """Before the last layer, with the given share; none by default."""
+    for share in (0.25, 1.0):
+        layers = list(cnn((2,), (3,), flatten=True, dropout=share))
+        assert isinstance(layers[-2], nn.Dropout) and layers[-2].p == share
+    assert not [m for m in cnn((2,)).modules() if isinstance(m, nn.Dropout)]

@@ -13,6 +13,7 @@ from torch import nn
 
 from lessons_src import data, recipes
 from lessons_src.data import Split
+from lessons_src.models import MirrorAverage
 from lessons_src.published import AS_PUBLISHED, PUBLISHED
 from lessons_src.recipes import OWN
 from lessons_src.train import evaluate
@@ -93,6 +94,72 @@ def test_the_schedule_rises_and_ends_at_zero():
         scheduler.step()
     assert max(rates) == rates[3] == pytest.approx(0.01)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+
+
+OWN_NETWORKS = [recipes.small, recipes.light, recipes.medium, recipes.tiny]
+OWN_NETWORKS += [recipes.clothes, recipes.wide_clothes]
+
+
+@pytest.mark.parametrize("network", OWN_NETWORKS, ids=lambda network: network.__name__)
+def test_own_networks_are_what_they_say(network):
+    """Their parameters; the pixels that they look at, and whether those move: to every
+    place that a shift of two pixels reaches."""
+    says, model = network.__doc__, network()
+    stated = re.search(r"([\d,]+) parameters", says)[1]
+    assert sum(p.numel() for p in model.parameters()) == int(stated.replace(",", ""))
+    if pixels := re.search(r"(\d+) × \1", says):
+        x = torch.arange(28.0 * 28).view(1, 1, 28, 28).expand(800, -1, -1, -1)
+        torch.manual_seed(0)
+        seen = model[0].train()(x)
+        assert seen.shape[2:] == (int(pixels[1]),) * 2
+        places = len(set(seen[:, 0, 0, 0].tolist()))
+        assert places == (25 if "move" in says else 1)
+
+
+def test_what_a_recipe_switches_on_is_on():
+    """Memory format, mirror images at the test, measuring after every epoch; off where
+    it is not asked for. Nothing is printed."""
+    for name in ("mnist-99", "mlp-97"):
+        convolutions = [p for p in OWN[name].start(100, 0)[0].parameters() if p.ndim == 4]
+        last = [p.is_contiguous(memory_format=torch.channels_last) for p in convolutions]
+        assert all(last) and bool(last) == (name == "mnist-99")
+    plain = replace(OWN["mnist-99"], channels_last=False).start(100, 0)[0]
+    weight = next(p for p in plain.parameters() if p.ndim == 4 and p.shape[1] > 1)
+    assert weight.is_contiguous()
+
+
+def test_mirror_images_are_measured_apart(capsys):
+    """accuracy_tta is that of the averaged network, where the recipe asks for it."""
+    recipe, test = replace(OWN["fashion-93"], epochs=1), images(100, 1)
+    model, result = recipes.run(recipe, images(), test, 0)
+    averaged = evaluate(MirrorAverage(model), test)[1]
+    assert result["accuracy_tta"] == averaged != result["accuracy"]
+    alone = replace(recipe, mirror_at_test=False)
+    assert "accuracy_tta" not in recipes.run(alone, images(), test, 0)[1]
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_recipe_cannot_do_is_said_before_the_training():
+    """A batch of none, raw pixels to test on, another thing than a recipe."""
+
+    def never(*_, **__):
+        pytest.fail("this would have been trained")
+
+    recipe = OWN["mlp-97"]
+    with pytest.raises(ValueError, match="batch_size must be a whole number"):
+        replace(recipe, batch_size=0)
+    raw = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.zeros(4).long())
+    with pytest.raises(ValueError, match="call .scaled"):
+        recipes.run(recipe, images(), raw, 0, fit=never)
+    for call in (recipes.splits, lambda r: recipes.normalised(r, noise.dataset(4, 4))):
+        with pytest.raises(ValueError, match="recipe must be a Recipe"):
+            call("mlp-97")
+
+
+def test_an_optimizer_without_weight_decay_has_none():
+    """Its description says 0."""
+    recipe = replace(OWN["mlp-97"], optimizer=torch.optim.Rprop)
+    assert recipe.described()["weight_decay"] == 0
 
 
 # Published ----------------------------------------------------------------------------------------

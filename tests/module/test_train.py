@@ -4,8 +4,11 @@ faults."""
 import ast
 import inspect
 import math
+import random
 import textwrap
+import time
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,20 +54,24 @@ def test_fit_equals_a_loop_written_out(split):
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     generator = torch.Generator().manual_seed(0)
-    losses = []
+    losses, shares = [], []
     for _ in range(3):
-        total = 0.0
+        total, correct = 0.0, 0
         for index in torch.randperm(210, generator=generator).split(64):
             for parameter in model.parameters():
                 parameter.grad = None
-            loss = F.cross_entropy(model(split.images[index]), split.labels[index])
+            logits = model(split.images[index])
+            loss = F.cross_entropy(logits, split.labels[index])
             loss.backward()
             optimizer.step()
             total += loss.item() * len(index)
+            correct += (logits.argmax(1) == split.labels[index]).sum().item()
         losses.append(total / 210)
+        shares.append(correct / 210)
     for ours, theirs in zip(fit_model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert history.loss == pytest.approx(losses, rel=1e-6)
+    assert history.accuracy == shares
 
 
 def test_fit_is_deterministic_and_does_not_touch_the_global_generator(split):
@@ -134,9 +141,11 @@ def test_four_calls_of_one_epoch_equal_one_call_of_four(split):
 
 
 def test_history_holds_an_entry_an_epoch(split):
-    """Loss falls, accuracy rises, seconds are positive, the test columns only where
-    asked for."""
+    """Loss falls, accuracy rises, seconds are positive and no more than have gone by,
+    the test columns only where asked for."""
+    start = time.perf_counter()
     _, history = fitted(split, test=split)
+    assert sum(history.seconds) < time.perf_counter() - start
     assert all(len(v) == 3 for v in vars(history).values())
     assert history.loss[-1] < history.loss[0] and history.test_accuracy[-1] > 0.8
     assert min(history.seconds) > 0
@@ -207,6 +216,9 @@ def test_evaluate_restores_the_mode(split, mode):
 def test_accuracy_refuses_a_column_of_labels():
     """(B, 1) labels would broadcast to (B, B): named, not counted."""
     logits = torch.eye(3)
+    assert train.accuracy(torch.tensor([[0.0, 2, 1]]), torch.tensor([1])) == 1
+    with pytest.raises(ValueError, match="labels must be a Tensor, received list"):
+        train.accuracy(logits, [0, 1, 2])
     assert train.accuracy(logits, torch.tensor([0, 1, 0])) == pytest.approx(2 / 3)
     with pytest.raises(
         ValueError, match=r"labels \(B,\) int64.*received.*\(3, 1\) torch.int64"
@@ -249,6 +261,52 @@ def test_batches_cover_every_index_once():
         parts = train.batches(10, 4, generator)
         assert [len(p) for p in parts] == [4, 4, 2]
         assert sorted(torch.cat(list(parts)).tolist()) == list(range(10))
+    assert sum(map(len, train.batches(0, 4))) == 0  # of no examples
+
+
+def test_one_example_can_be_trained_on(split):
+    """The smallest split that has a loss."""
+    assert len(fitted(split[:1])[1].loss) == 3
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"generator": 0}])
+def test_what_is_refused_is_refused_before_anything_is_done(split, wrong):
+    """Also where a schedule would divide by the batch size: a ValueError, and the
+    network is as it was."""
+    model = linear().eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: 1.0)
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        train.fit(model, split, 1, optimizer, scheduler=rate, progress=False, **wrong)
+    assert not model.training
+
+
+def test_an_interrupted_training_keeps_its_whole_epochs(split):
+    """Ctrl-C in the second epoch: the first is in the error, which says how to get it."""
+
+    class Interrupted(nn.Linear):
+        calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            if self.calls == 6:  # of four batches each
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    model = Interrupted(2, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(KeyboardInterrupt, match="1 whole epochs.*history") as caught:
+        train.fit(model, split, 3, optimizer, progress=False)
+    assert len(caught.value.history.loss) == 1
+
+
+def test_the_line_of_an_epoch_is_that_of_the_newest():
+    """All of it, with a test split and without."""
+    history = train.History([3, 2, 0.1234], [0.1, 0.5, 0.963], [], [], [9, 8, 1.24])
+    line = "epoch 3/5  loss 0.123  train 96.30%  1.2 s"
+    assert history.last_epoch(5) == line
+    history.test_accuracy += [0.1, 0.2, 0.95]
+    assert history.last_epoch(5) == line.replace("  1.2", "  test 95.00%  1.2")
 
 
 def test_progress_is_a_line_an_epoch(split, capsys):
@@ -279,6 +337,45 @@ def test_fit_is_the_loop_of_the_lesson_letter_for_letter():
     assert len(added) == 2 and by_hand == [line for line in same if line not in added]
 
 
-def test_environment_says_on_what_a_lesson_ran():
+@pytest.mark.parametrize("threads, words", [(1, "1 thread"), (2, "2 threads")])
+def test_environment_says_on_what_a_lesson_ran(monkeypatch, threads, words):
     """One line that the sanitising file masks."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert train.environment().startswith(f"PyTorch {torch.__version__}, Python 3")
+    assert train.environment().endswith(f", {words}")
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, kind", [(1, 1, "cuda"), (0, 1, "mps"), (0, 0, "cpu")]
+)
+def test_the_device_is_the_first_that_there_is(monkeypatch, cuda, mps, kind):
+    """CUDA before Apple's GPU before the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(cuda))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: bool(mps))
+    assert train.pick_device() == torch.device(kind)
+
+
+def test_a_seed_is_that_of_all_three_generators():
+    """Python, NumPy and PyTorch draw the same again; 0 is the seed that is not named."""
+
+    def drawn(*seed):
+        train.seed_everything(*seed)
+        return random.random(), np.random.rand(), torch.rand(()).item()
+
+    assert drawn(3) == drawn(3) and drawn() == drawn(0)
+    assert all(a != b for a, b in zip(drawn(3), drawn(4), strict=True))
+
+
+def test_a_schedule_rises_and_falls():
+    """Ten steps, four of them to warm up: the stated factors, and 0 at the end."""
+    rates = [train.warmup_decay(t, 10, 0.4) for t in range(11)]
+    expected = [1 / 4, 2 / 4, 3 / 4, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0]
+    assert rates == pytest.approx(expected)
+    # Between two steps lies a peak that neither reaches: the rate is never above it
+    assert max(train.warmup_decay(t, 10, 0.35) for t in range(11)) == 1
+
+
+def test_a_training_that_diverges_names_the_first_rate():
+    """Of several groups, the one that was given first."""
+    groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.5, 0.1)]
+    assert "at learning rate 0.5." in train.diverged(1.0, 1, 1, torch.optim.SGD(groups))

@@ -136,3 +136,24 @@ def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):
             [*command, *options, "lessons"], cwd=checkout, capture_output=True, text=True
         )
         assert outcome in run.stdout, run.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+def test_the_cell_that_takes_too_much_memory_fails(checkout):
+    """That cell alone, with what to do about it; and the run ends with the lesson that
+    takes most. The limit is lowered here to what a test can take."""
+    conftest = (checkout / "conftest.py").read_text(encoding="utf-8")
+    lowered = conftest.replace("LARGEST = 2 * 2**30", "LARGEST = 2**28")
+    assert lowered != conftest
+    (checkout / "conftest.py").write_text(lowered, encoding="utf-8")
+    sources = ["n = 1", "n = len(b'a' * 2**28)", "n = 2"]  # freed again: the peak counts
+    cells = [nbformat.v4.new_code_cell(text, execution_count=1) for text in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), checkout / "lessons/a.ipynb")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval"]
+    run = subprocess.run(
+        [*command, "lessons"], cwd=checkout, capture_output=True, text=True
+    )
+    assert "1 failed, 2 passed" in run.stdout, run.stdout
+    assert "This cell brings the lesson's memory to 0.3 GiB" in run.stdout
+    assert "lessons/a.ipynb::Cell 1" in run.stdout and "torch.no_grad()" in run.stdout
+    assert "largest memory of a lesson: 0.3" in run.stdout

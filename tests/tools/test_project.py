@@ -179,9 +179,12 @@ def test_the_setup_cell_does_nothing_where_the_module_is_installed(monkeypatch):
 
 
 def test_the_setup_cell_fetches_the_published_course(monkeypatch):
-    """By pip of the running Python, from the address and from nowhere else."""
+    """By pip of the running Python, from the address and from nowhere else, and in the
+    version that the notebook belongs to, not in the newest."""
     ((python, *pip),) = set_up(OURS, monkeypatch, False)
-    assert python == sys.executable and pip[-1] == f"git+{OURS}"
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(.+)"$', text, re.M)[1]
+    assert python == sys.executable and pip[-1] == f"git+{OURS}@v{version}"
 
 
 def test_the_setup_cell_of_an_unpublished_course_says_what_to_do(monkeypatch):

@@ -212,6 +212,8 @@ def test_publishing_stamps_config_and_lessons(tmp_path):
         clean = url.removesuffix(".git")
         config = (tmp_path / "_config.yml").read_text(encoding="utf-8")
         assert f"  url: {clean}\n" in config and "colab.research.google.com" in config
+        # Colab opens the notebook of the version whose module it fetches
+        assert f"  branch: {publish.tag()}\n" in config
         stamped = nbformat.read(tmp_path / "lessons/01_a.ipynb", as_version=4).cells[0]
         assert stamped.source == publish.setup_cell(clean)
         assert stamped.outputs[0].text == "kept\n"
