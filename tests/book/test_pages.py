@@ -64,9 +64,11 @@ SIGHT = """screen => {
 # its box takes the focus, so that keys scroll it.
 REACHED = """() => {
     const drawings = [...document.querySelectorAll('.nn-figure > svg')];
-    const sizes = drawings.filter(e => e.checkVisibility()).flatMap(svg =>
-        [...svg.querySelectorAll('text')].map(text =>
-            parseFloat(text.style.fontSize) * svg.clientWidth / svg.viewBox.baseVal.width));
+    const words = drawings.flatMap(svg => [...svg.querySelectorAll('text')]);
+    const sizes = words.filter(text => text.checkVisibility()).map(text => {
+        const {a, b} = text.getScreenCTM();
+        return parseFloat(text.style.fontSize) * Math.hypot(a, b);
+    });
     const figures = '.nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box';
     const wide = [...document.querySelectorAll(figures)]
         .filter(e => e.scrollWidth > e.clientWidth);
@@ -95,10 +97,11 @@ def test_page(visit, page):
     tab = visit(on_disk(page), PHONE, "dark")
     is_well_formed(tab)
     fits_a_phone(tab)
+    tab.set_viewport_size(PHONE)
+    unveil(tab)
+    figures_are_reached(tab)
     if page in LESSONS:
-        tab.set_viewport_size(PHONE)
-        unveil(tab)
-        figures_are_reached(tab)
+        steppers_step(tab)
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
@@ -203,13 +206,17 @@ def figures_are_reached(tab) -> None:
     try:  # observers of sizes lay panels anew, and do it after some frames
         tab.wait_for_function(REACHED, timeout=10_000)
     except TimeoutError:
-        pytest.fail("type below 9.5 px, or a figure that no key reaches: see panels.js")
+        pytest.fail("type below 9.5 px, or a figure that no key reaches: see type.js")
     for box in boxes.element_handles():
         if box.evaluate("e => e.scrollWidth > e.clientWidth"):
             box.focus()
             tab.keyboard.press("ArrowRight")
             tab.wait_for_function("e => e.scrollLeft > 0", arg=box)
             break
+
+
+def steppers_step(tab) -> None:
+    """Every slider moves its frames, the first by keyboard."""
     steppers = tab.locator(".nn-stepper").all()
     assert len(steppers) >= 1
     for stepper in steppers:
