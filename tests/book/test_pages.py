@@ -38,7 +38,7 @@ BY_CLICKS = f"""async boxes => {{
     return told;
 }}"""
 # Of a page, in screens: where its first picture ends or begins, its longest run without a
-# picture; and the share of its height that code takes.
+# picture, its longest derivation; and the share of its height that code takes.
 SIGHT = """screen => {
     const page = document.querySelector('article.bd-article');
     const top = page.getBoundingClientRect().top;
@@ -57,7 +57,9 @@ SIGHT = """screen => {
     // Of two cells side by side the first one counts.
     const cells = [...page.querySelectorAll('.cell_input:not(.nn-beside > :last-child *)')];
     const code = cells.filter(e => e.checkVisibility()).map(height);
+    const derivations = [...page.querySelectorAll('.nn-derivation')].map(height);
     return {first: seen[0][0] / screen, desert: desert / screen,
+            derivation: Math.max(...derivations) / screen,
             code: code.reduce((a, b) => a + b, 0) / height(page)};
 }"""
 # Whether all type of figures is 9.5 px or more, as shown, and whatever figure is wider than
@@ -191,10 +193,12 @@ def unveil(tab) -> None:
 
 def is_seen_before_it_is_read(tab, most_code: float) -> None:
     """The first figure stands on the first screen, no four screens are without a picture,
-    and code takes a quarter of the page at most."""
+    code takes a quarter of the page at most, and a derivation one screen: its result is
+    in sight, and needs no link that skips to it."""
     sight = tab.evaluate(SIGHT, DESK["height"])
     assert sight["first"] < 0.7, "the poster begins below the first screen's middle"
     assert sight["desert"] <= 4, "more than four screens without a picture"
+    assert sight["derivation"] <= 1, "cut the derivation, or link to its result"
     assert sight["code"] <= most_code, "code takes more than a quarter of the page"
 
 
