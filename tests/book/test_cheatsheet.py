@@ -31,7 +31,9 @@ PAGE = (ROOT / "book/cheatsheet.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(?s)```python\n(.*?)```", PAGE)
 PROSE = re.sub(r"(?s)```.*?```", "", PAGE)
 FORMULAS = list(dict.fromkeys(re.findall(r"\$([^$]+)\$", PROSE)))
-NAMES = r"\delta \mu v g g_t t S k f s \Delta \text{lr} N a(i,j) \omega r n p A \alpha \rho"
+NAMES = (
+    r"\delta \mu v g g_t t S k f s \Delta \text{lr} N a(i,j) \omega r n p A \alpha \rho"
+)
 NAMES += r" \sigma \sigma^2 \varepsilon n_\mathrm{in} n_\mathrm{out}"
 # A letter that the notation has not, or that means several things: each line that uses it
 # as named here says what it is, or its section's first sentence does.
