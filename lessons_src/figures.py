@@ -36,6 +36,12 @@ PALETTE = {
     "grey": "#7f7f7f",
 }
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY = PALETTE.values()
+# What a colour means, wherever it is used; `svg.py` writes the hue as the page's variable.
+TRAIN, TEST = GREY, BLUE  # validation as test
+OURS, THEIRS = BLUE, ORANGE  # as the block "Published elsewhere"
+RIGHT, WRONG = BLUE, VERMILLION
+GRADIENT = VERMILLION  # whatever flows backwards; BLUE is the way forwards
+NEGATIVE, POSITIVE = BLUE, VERMILLION  # the two ends of DIVERGING
 INK = "#010203"  # stands for the colour of the page's text; nobody would choose it
 # A colour in matplotlib's file -> what the page has in its place.
 PAGE_COLOURS = {INK: "currentColor"}

@@ -60,6 +60,8 @@ def names_in_code(doctree) -> dict[str, list]:
         if cell.get("nb_element") != "cell_code":
             continue
         tags = cell["cell_metadata"].get("tags", [])
+        if "remove-input" in tags:
+            continue
         section = section_of(cell)
         for block in cell.children[0].findall(nodes.literal_block):
             for name, is_made in names(block.astext(), modules):

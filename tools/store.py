@@ -171,7 +171,7 @@ def set_folds(cell) -> None:
             }
     if "setup" in tags:
         cell.metadata["cellView"] = "form"  # Colab shows its title alone
-    if {"hide-input", "setup"} & set(tags):
+    if {"hide-input", "remove-input", "setup"} & set(tags):
         cell.metadata["jupyter"] = {"source_hidden": True}
 
 

@@ -1,7 +1,7 @@
 // Figures on a narrow screen. A figure of several panels has its columns one below the
 // other, as many beside each other as the screen holds with legible type; any other is as
-// narrow as its type allows, and what is beyond the screen is scrolled. Without this
-// script nn.css lets every figure scroll.
+// narrow as its type allows (type.js enlarges it), and what is beyond the screen is
+// scrolled. Without this script nn.css lets every figure scroll.
 //
 // The drawings are matplotlib's: an <svg> with one group, in which the first child is the
 // ground, and each other a part of the figure: the panel of an axes, a legend, a text.
@@ -168,8 +168,14 @@ function stack(svg, rows, available, boxOf) {
 function restore(svg) {
   for (const copy of svg.querySelectorAll(".nn-lent")) copy.remove();
   for (const part of partsOf(svg)) part.removeAttribute("transform");
+  restoreType(svg);
   const attributes = Object.entries(originals.get(svg));
   for (const [name, value] of attributes) svg.setAttribute(name, value);
+}
+
+// Without ticks the first shape may be anything, a circle say.
+function hasAxes({ part, ground }) {
+  return ground && part.querySelector(":scope > g > g > g > g > use");
 }
 
 function layOut(svg, available) {
@@ -178,20 +184,30 @@ function layOut(svg, available) {
     originals.set(svg, Object.fromEntries(names.map((n) => [n, svg.getAttribute(n)])));
   }
   restore(svg);
-  const type = smallestType(svg);
-  let width = svg.viewBox.baseVal.width;
-  if (available >= width * Math.min(4 / 3, LEGIBLE / type)) return;
+  const type = smallestType(svg); // Infinity: there are no words
+  const width = svg.viewBox.baseVal.width;
+  if (available >= width * Math.min(4 / 3, LEGIBLE / type)) {
+    if (type === Infinity) setLeast(svg, 0);
+    return;
+  }
   const boxOf = measure(svg);
   const parts = partsOf(svg).map((part) => describe(part, boxOf)).filter(Boolean);
   const columns = intoColumns(parts);
-  const isStacked = columns.length > 1 && columns.length <= MOST_COLUMNS;
-  if (isStacked) {
+  if (columns.length > 1 && columns.length <= MOST_COLUMNS) {
     const room = available / (LEGIBLE / type) - 2 * MARGIN;
     stack(svg, intoRows(columns, room), available, boxOf);
-    width = svg.viewBox.baseVal.width;
+    setLeast(svg, svg.viewBox.baseVal.width * LEGIBLE / type);
+  } else {
+    const grounds = parts.filter(hasAxes).map((part) => part.ground);
+    const most = Math.min(svg.getAttribute("width"), width * LEGIBLE_ALONE / type);
+    setLeast(svg, fitType(svg, grounds,
+      { available, most, type, legible: LEGIBLE_ALONE }, boxOf));
   }
-  const legible = isStacked ? LEGIBLE : LEGIBLE_ALONE;
-  const least = Math.min(svg.getAttribute("width"), Math.ceil((width * legible) / type));
+}
+
+// The drawing is as wide as its box, or this wide, whichever is more.
+function setLeast(svg, width) {
+  const least = Math.min(svg.getAttribute("width"), Math.ceil(width));
   svg.style.setProperty("max-width", `max(100%, ${least}px)`, "important");
 }
 

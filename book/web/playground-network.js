@@ -437,9 +437,8 @@ const PlaygroundNetwork = (() => {
     measure(run);
   }
 
-  return { SETS, OPTIMISERS, LARGEST, generator, makePoints, makeNetwork, initialise,
-    forward, probabilities, lossAndGradient, newMemory, start, advance, measure,
-    replacePoints, argmax };
+  return { OPTIMISERS, LARGEST, generator, makePoints, makeNetwork, probabilities,
+    lossAndGradient, newMemory, start, advance, measure, replacePoints, argmax };
 })();
 
 if (typeof module === "object") module.exports = PlaygroundNetwork;

@@ -31,7 +31,23 @@ PAGE = (ROOT / "book/cheatsheet.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"(?s)```python\n(.*?)```", PAGE)
 PROSE = re.sub(r"(?s)```.*?```", "", PAGE)
 FORMULAS = list(dict.fromkeys(re.findall(r"\$([^$]+)\$", PROSE)))
-NAMES = r"\delta \mu v g g_t t S k f s \Delta \text{lr} N a(i,j)"
+NAMES = (
+    r"\delta \mu v g g_t t S k f s \Delta \text{lr} N a(i,j) \omega r n p A \alpha \rho"
+)
+NAMES += r" \sigma \sigma^2 \varepsilon n_\mathrm{in} n_\mathrm{out}"
+# A letter that the notation has not, or that means several things: each line that uses it
+# as named here says what it is, or its section's first sentence does.
+DEFINED = {
+    r"\omega": r"\\omega",
+    "r": r"\{r\}\{1 - r\}",
+    "n": r"\\dfrac1n|/ n\$|n \\ge|\{n \+ 2p",
+    r"\rho": r"\\rho\)",
+    r"\alpha": r"\\alpha( S|\))",
+    "p": r"\\sqrt\{p",
+    r"\delta": r"x \+ \\delta",
+    "S": r"t\+1\}\{\\alpha S|^.*S = ",
+    r"n_\mathrm{in}": r"/ n_\\mathrm\{in\}",
+}
 LETTERS = {*re.split(" ", NAMES)}
 PROOFS = {}
 
@@ -57,6 +73,21 @@ def test_every_proof_is_of_a_formula_that_is_there():
     """A formula that was edited leaves no old test behind, and no letter."""
     stale = sorted((PROOFS.keys() | LETTERS) - set(FORMULAS))
     assert not stale, "take these tests away: their formulas are not on the page"
+
+
+@pytest.mark.parametrize(("letter", "use"), DEFINED.items())
+def test_letters_of_two_meanings_are_defined_where_they_are_used(letter, use):
+    """In the line itself, before the formula, or in words at the section's beginning."""
+    used = 0
+    for section in re.split("(?m)^## ", PROSE):
+        start, *items = re.split("(?m)^- ", section)
+        for item in items:
+            if re.search(use, item):
+                used += 1
+                assert f"${letter}$" in item or f"${letter}$" in start, (
+                    f"say in this line what {letter} is:\n{item}"
+                )
+    assert used, f"no line uses {letter} like that any more: take it off DEFINED"
 
 
 def test_every_item_leads_to_its_lesson():

@@ -150,7 +150,8 @@ def test_its_numbers_are_the_records(page):
         assert row in stored()
     for name in ("parameters", "batch", "examples") if "cost" in records else ():
         for line in records["cost"][name].values():
-            assert f"Slope {line['slope']:.2f} through all points" in stored()
+            slopes = f"{line['slope']:.2f} | {line['slope_of_largest']:.2f}"
+            assert f"| {slopes} |" in stored()
 
 
 def test_every_lesson_is_measured():
@@ -192,3 +193,19 @@ def test_the_page_is_in_the_book_and_is_stored():
     assert ROOT / "book" / "cost.ipynb" in store.notebooks()
     setup = next(c.source for c in cells("images_as_tensors") if c.cell_type == "code")
     assert CODE[0].source == setup, "the set-up cell is one text everywhere"
+
+
+def test_planners_see_no_reporting_code():
+    """Of the code, only what is theirs to change or to read: the plan's formulas."""
+    shown = [c.source for c in CODE if not {"remove-input", "setup"} & set(tags(c))]
+    for source in shown:
+        assert re.match(r"def (plan|busy)\(|show_plans\(", source), (
+            f"tag the cell remove-input:\n{source}"
+        )
+
+
+def test_the_finding_is_a_picture_before_any_table():
+    """The first thing that the page shows is a figure, and every figure has a caption."""
+    kinds = [set(o.get("data", {})) for c in CODE for o in c.outputs]
+    assert "image/svg+xml" in kinds[0], "the page begins with a table"
+    assert 'class="nn-alt"' not in stored(), "a figure without a caption"

@@ -39,7 +39,7 @@ BY_CLICKS = f"""async boxes => {{
     return told;
 }}"""
 # Of a page, in screens: where its first picture ends or begins, its longest run without a
-# picture; and the share of its height that code takes.
+# picture, its longest derivation; and the share of its height that code takes.
 SIGHT = """screen => {
     const page = document.querySelector('article.bd-article');
     const top = page.getBoundingClientRect().top;
@@ -58,16 +58,20 @@ SIGHT = """screen => {
     // Of two cells side by side the first one counts.
     const cells = [...page.querySelectorAll('.cell_input:not(.nn-beside > :last-child *)')];
     const code = cells.filter(e => e.checkVisibility()).map(height);
+    const derivations = [...page.querySelectorAll('.nn-derivation')].map(height);
     return {first: seen[0][0] / screen, desert: desert / screen,
+            derivation: Math.max(...derivations) / screen,
             code: code.reduce((a, b) => a + b, 0) / height(page)};
 }"""
 # Whether all type of figures is 9.5 px or more, as shown, and whatever figure is wider than
 # its box takes the focus, so that keys scroll it.
 REACHED = """() => {
     const drawings = [...document.querySelectorAll('.nn-figure > svg')];
-    const sizes = drawings.filter(e => e.checkVisibility()).flatMap(svg =>
-        [...svg.querySelectorAll('text')].map(text =>
-            parseFloat(text.style.fontSize) * svg.clientWidth / svg.viewBox.baseVal.width));
+    const words = drawings.flatMap(svg => [...svg.querySelectorAll('text')]);
+    const sizes = words.filter(text => text.checkVisibility()).map(text => {
+        const {a, b} = text.getScreenCTM();
+        return parseFloat(text.style.fontSize) * Math.hypot(a, b);
+    });
     const figures = '.nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box';
     const wide = [...document.querySelectorAll(figures)]
         .filter(e => e.scrollWidth > e.clientWidth);
@@ -96,10 +100,12 @@ def test_page(visit, page):
     tab = visit(on_disk(page), PHONE, "dark")
     is_well_formed(tab)
     fits_a_phone(tab)
+    tab.set_viewport_size(PHONE)
+    unveil(tab)
+    figures_are_reached(tab)
     tab.set_viewport_size(DESK)
     fits_a_desk(tab)
     if page in LESSONS:
-        unveil(tab)
         is_seen_before_it_is_read(tab, CODE_IS_THE_SUBJECT.get(page, 0.25))
         promises_are_shown(tab, page)
     if page in ONE_OF_EACH_KIND:
@@ -110,10 +116,10 @@ def test_page(visit, page):
 
 @pytest.mark.parametrize("page", some(LESSONS, lambda page: page in ONE_OF_EACH_KIND))
 def test_lesson_is_used(visit, page):
-    """Every figure is reached on a phone, every stepper steps, every quiz answers."""
+    """Every stepper steps, on a phone, and every quiz answers."""
     tab = visit(on_disk(page), PHONE, "dark")
     unveil(tab)
-    figures_are_reached(tab)
+    steppers_step(tab)
     tab.set_viewport_size(DESK)
     quizzes_answer(tab)
 
@@ -195,10 +201,12 @@ def unveil(tab) -> None:
 
 def is_seen_before_it_is_read(tab, most_code: float) -> None:
     """The first figure stands on the first screen, no four screens are without a picture,
-    and code takes a quarter of the page at most."""
+    code takes a quarter of the page at most, and a derivation one screen: its result is
+    in sight, and needs no link that skips to it."""
     sight = tab.evaluate(SIGHT, DESK["height"])
     assert sight["first"] < 0.7, "the poster begins below the first screen's middle"
     assert sight["desert"] <= 4, "more than four screens without a picture"
+    assert sight["derivation"] <= 1, "cut the derivation, or link to its result"
     assert sight["code"] <= most_code, "code takes more than a quarter of the page"
 
 
@@ -210,13 +218,17 @@ def figures_are_reached(tab) -> None:
     try:  # observers of sizes lay panels anew, and do it after some frames
         tab.wait_for_function(REACHED, timeout=10_000)
     except TimeoutError:
-        pytest.fail("type below 9.5 px, or a figure that no key reaches: see panels.js")
+        pytest.fail("type below 9.5 px, or a figure that no key reaches: see type.js")
     for box in boxes.element_handles():
         if box.evaluate("e => e.scrollWidth > e.clientWidth"):
             box.focus()
             tab.keyboard.press("ArrowRight")
             tab.wait_for_function("e => e.scrollLeft > 0", arg=box)
             break
+
+
+def steppers_step(tab) -> None:
+    """Every slider moves its frames, the first by keyboard."""
     steppers = tab.locator(".nn-stepper").all()
     assert len(steppers) >= 1
     for stepper in steppers:
