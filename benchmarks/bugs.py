@@ -207,17 +207,21 @@ class NotShuffled(Program):
 
 class Mixup(Program):
     def augment(self, x, y):
-        share, other = torch.rand(()), torch.randperm(len(x))
         y = F.one_hot(y, 10).float()  # (B, 10)
-        return share * x + (1 - share) * x[other], share * y + (1 - share) * y[other]
+        share = torch.rand(())  # what stays of each image
+        other = torch.randperm(len(x))  # its partner
+        x = share * x + (1 - share) * x[other]
+        y = share * y + (1 - share) * y[other]
+        return x, y
 
 
 class MixedApart(Program):
     def augment(self, x, y):
-        share, n = torch.rand(()), len(x)
         y = F.one_hot(y, 10).float()  # (B, 10)
-        x = share * x + (1 - share) * x[torch.randperm(n)]
-        return x, share * y + (1 - share) * y[torch.randperm(n)]
+        share = torch.rand(())
+        x = share * x + (1 - share) * x[torch.randperm(len(x))]
+        y = share * y + (1 - share) * y[torch.randperm(len(y))]
+        return x, y
 
 
 class RawTest(Program):

@@ -39,7 +39,7 @@ EXPOSED = {
 BROKEN = [name for name, _ in EXPOSED.values()]
 NETWORKS = ("AcrossTheBatch", "DropsForever", "InAList")
 WRITTEN = ("block", "Network", "Program", "run", "Mixup", *NETWORKS, *BROKEN)
-LISTENING = ("watch", "leaves_no_trace")
+LISTENING = ("watch", "leaves_no_trace", "images_of")
 
 
 def images(n, seed):

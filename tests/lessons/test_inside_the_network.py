@@ -21,8 +21,9 @@ from lessons_src.recipes import small
 
 LESSON = "inside_the_network"
 FUNCTIONS = (
-    "kept_direction maps_of smallest_patch occlusion flip saliency grad_cam guided "
-    "has_weights redrawn similarity within pca same_neighbour rejected"
+    "kept_direction maps_of corners peaks smallest_patch blacked_out occlusion flip "
+    "saliency grad_cam guided has_weights redrawn similarity within pca same_neighbour "
+    "rejected"
 )
 
 
@@ -231,13 +232,13 @@ def test_kept_direction(page):
 
 
 def brightest_square(side):
-    """A unit that answers to the sum of the brightest square of this side."""
+    """Layers of one unit, which answers to the sum of the brightest square of this
+    side."""
 
-    def unit(images):
-        sums = F.conv2d(images + 1, torch.ones(1, 1, side, side))
-        return sums.amax((1, 2, 3))
+    def layers(images):
+        return F.conv2d(images + 1, torch.ones(1, 1, side, side))
 
-    return unit
+    return layers
 
 
 @pytest.mark.parametrize("side", [1, 2, 4])
@@ -246,21 +247,38 @@ def test_smallest_patch_is_the_smallest(page, side):
     black with one bright square, the whole rise needs that square."""
     image = torch.full((1, 28, 28), -1.0)
     image[0, 10 : 10 + side, 6 : 6 + side] = 2.0
-    unit = brightest_square(side)
-    assert page["smallest_patch"](unit, image, share=1.0) == (side, 10, 6)
+    layers = brightest_square(side)
+    assert page["smallest_patch"](layers, 0, image, share=1.0) == (side, 10, 6)
     noisy = drawn((1, 28, 28)).float().abs() - 1
-    found, top, left = page["smallest_patch"](unit, noisy, share=0.8, step=1)
+    found, top, left = page["smallest_patch"](layers, 0, noisy, share=0.8, step=1)
     black = torch.full_like(noisy, noisy.min().item())
-    rest, whole = unit(torch.stack([black, noisy]))
+    rest, whole = layers(torch.stack([black, noisy])).amax((1, 2, 3))
 
     def rise(size, y, x):
         tried = black.clone()
         tried[0, y : y + size, x : x + size] = noisy[0, y : y + size, x : x + size]
-        return ((unit(tried[None])[0] - rest) / (whole - rest)).item()
+        return ((layers(tried[None]).max() - rest) / (whole - rest)).item()
 
     assert rise(found, top, left) >= 0.8 - 1e-6
     smaller = range(29 - found + 1)
     assert all(rise(found - 1, y, x) < 0.8 for y in smaller for x in smaller)
+
+
+@pytest.mark.parametrize("size, step", [(4, 2), (7, 7), (5, 1), (28, 2)])
+def test_squares_lie_inside_and_are_black(page, size, step):
+    """Every square of `corners` lies in the image, the first and the last at its ends
+    where the steps reach them, and each copy is black in its own square alone."""
+    image = drawn((1, 28, 28)).float()
+    places = page["corners"](size, step)
+    assert places[0] == (0, 0) and len(places) == len(set(places))
+    copies = page["blacked_out"](image, places, size)
+    for copied, (top, left) in zip(copies, places, strict=True):
+        assert top + size <= 28 and left + size <= 28
+        inside = torch.zeros(28, 28, dtype=torch.bool)
+        inside[top : top + size, left : left + size] = True
+        assert inside.sum() == size**2
+        assert (copied[0][inside] == image.min()).all()
+        assert copied[0][~inside].equal(image[0][~inside])
 
 
 def test_flip_gives_a_square_that_changes_the_answer(page, images):
