@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import ctypes
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -31,8 +32,11 @@ import torch
 
 from lessons_src import records
 from lessons_src.data import DataError
+from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import CheckpointError
 from lessons_src.train import pick_device
+
+SETTING = (bool, int, float, str, tuple)  # what a module is set up with
 
 
 class RecordError(RuntimeError):
@@ -99,6 +103,25 @@ def machine() -> dict:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of all that a recipe trains with: another one if any setting changes. Draws
+    no random number."""
+    with torch.random.fork_rng(devices=[]):
+        network = recipe.network()
+    optimizer = recipe.optimizer(network.parameters())
+    loss_fn = recipe.loss_fn
+    loss = [getattr(loss_fn, "func", loss_fn).__name__, getattr(loss_fn, "keywords", {})]
+    parameters = [(tuple(p.shape), p.requires_grad) for p in network.parameters()]
+    modules = []
+    for module in network.modules():
+        plain = {k: v for k, v in vars(module).items() if isinstance(v, SETTING)}
+        modules.append((type(module).__name__, sorted(plain.items())))
+    settings = [recipe.described() | {"choices": ""}, recipe.moments, loss, parameters]
+    settings += [recipe.channels_last, recipe.mirror_at_test, modules]
+    settings += [type(optimizer).__name__, sorted(optimizer.defaults.items())]
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 
 def processor() -> str:

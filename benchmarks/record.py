@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks import (
     check_replaces,
     errors_in_a_sentence,
+    fingerprint,
     keep_memory,
     machine,
     options,
@@ -41,7 +42,7 @@ def run_seeds(recipe: Recipe, args, device) -> dict:
         _, result = recipes.run(recipe, train, test, seed, fit=fit_seed)
         runs.append(result)
         print(f"{recipe.name}  seed {seed}  {measured(result, args)}", flush=True)
-    entry = recipe.described()
+    entry = recipe.described() | {"fingerprint": fingerprint(recipe)}
     for key in ("accuracy", "accuracy_tta", "seconds"):
         if key in runs[0]:
             entry[key] = summarise([run[key] for run in runs])
