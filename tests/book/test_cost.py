@@ -110,20 +110,26 @@ def test_a_plan_is_the_formulas_above_it(page):
 def test_a_lower_bound_is_called_one(page):
     """A tutorial that never got there: "at least", before its seconds and the ratio.
     A goal that the course missed has no ratio."""
+    theirs = {"recipe": "R", "epochs": 9, "published_epochs": 4}
     bound = {
         "what": "x",
-        "theirs": {"seconds": {"median": 20}},
+        "theirs": theirs | {"seconds": {"median": 20}},
         "ours": {"seconds": {"median": 2}},
-        "ratio": {"median": 10},
+        "ratio": {"median": 12, "low": 10},
+        "parts": {"loader": 4, "network": 1, "epochs": 2.5, "rest": 1, "product": 10},
+        "dates": ["2026-01-01"],
         "at_least": True,
     }
-    missed = bound | {"what": "y", "ratio": None, "at_least": False}
+    missed = bound | {"what": "y", "ratio": None, "at_least": False, "parts": None}
     record = classroom(
-        rounds=3, targets=[bound, missed, bound | {"what": "z", "theirs": None}]
+        limit=20,
+        targets=[bound, missed, bound | {"what": "z", "theirs": None, "parts": None}],
     )
     shown, _ = page(race=record)
-    assert "| x | at least 20.0 | 2.00 | at least 10 |" in shown
-    assert "| y | 20.0 | 2.00 | goal not reached |" in shown and "| z |" not in shown
+    by = "R, 9 epochs (its recipe: 4)"
+    assert f"| x | {by} | at least 20.0 | 2.00 | at least 10 |" in shown
+    assert f"| y | {by} | 20.0 | 2.00 | goal not reached |" in shown
+    assert "| x | 10 | 4.00 | 1.00 | 2.50 | 1.00 |" in shown and "| z |" not in shown
 
 
 def test_stored_as_run():
