@@ -17,8 +17,8 @@ from lessons_src.data import Split
 
 LESSON = "pytorch_and_keras"
 FUNCTIONS = (
-    "r4 r4_keras channel_last by_shape order keras_layout torch_layout to_keras to_torch "
-    "answers_apart our_step their_step pair differences one_step aligned_eps aligned_adam "
+    "r4 r4_keras channel_last by_shape numbered order keras_layout torch_layout to_keras "
+    "to_torch answers_apart our_step their_step pair differences one_step aligned_eps "
     "rate_in_32_bits aligned_rate default starts spreads milliseconds"
 )
 
@@ -161,12 +161,11 @@ def test_shapes_alone_move_weights_wrongly(page):
 def test_one_step_is_equal_with_defaults_aligned(page):
     """SGD at once; Adam with the epsilon of the equation, and not with an equal one."""
     adam, sgd = keras.optimizers.Adam, keras.optimizers.SGD
-    step = page["one_step"]
-    assert step(lambda p: torch.optim.SGD(p, lr=0.1), sgd(0.1)).max() < 1e-6
-    assert step(page["aligned_adam"], adam()).max() < 1e-5
-    assert step(torch.optim.Adam, adam()).max() > 1e-4
-    equal = step(lambda p: torch.optim.Adam(p, eps=1e-8), adam(epsilon=1e-8))
-    assert equal.max() > 1e-4
+    step, eps = page["one_step"], page["aligned_eps"](1e-7, 0.999, 1)
+    assert step(sgd(0.1), torch.optim.SGD, lr=0.1).max() < 1e-6
+    assert step(adam(), torch.optim.Adam, eps=eps).max() < 1e-5
+    assert step(adam(), torch.optim.Adam).max() > 1e-4
+    assert step(adam(epsilon=1e-8), torch.optim.Adam, eps=1e-8).max() > 1e-4
 
 
 def test_the_rate_in_32_bits_is_kerass(page):
