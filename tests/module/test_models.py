@@ -277,3 +277,8 @@ def test_cnn_has_dropout_where_it_is_asked_for():
         layers = list(cnn((2,), (3,), flatten=True, dropout=share))
         assert isinstance(layers[-2], nn.Dropout) and layers[-2].p == share
     assert not [m for m in cnn((2,)).modules() if isinstance(m, nn.Dropout)]
+
+
+def test_cnn_looks_at_28_pixels_where_no_size_is_given():
+    """Flattened, so that another size would not fit."""
+    assert cnn((2,), flatten=True)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)

@@ -70,3 +70,11 @@ def test_ids_are_the_figures_own_and_references_find_them():
     (other,) = re.findall(r' id="([^"]+)"', element(alt="Another text"))
     assert own.endswith("-clip") and f"url(#{own})" in element()
     assert own != other
+
+
+def test_the_head_takes_the_place_of_the_files():
+    """Of nothing more and nothing less; 72 points are 96 pixels."""
+    file = '<svg width="72pt" height="36pt" viewBox="0 0 72 36"><g/></svg>'
+    head, rest = svg.with_page_head(file, "two & three", False).split(">", 1)
+    assert rest == "<g/></svg>" and head.startswith("<svg ")
+    assert 'width="96" height="48"' in head and "two &amp; three" in head
