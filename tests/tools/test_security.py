@@ -96,13 +96,15 @@ import numpy as np, torch, matplotlib.pyplot as plt, IPython.display, ipywidgets
 import requests, scipy.stats, sklearn.datasets, tqdm, torchvision
 import torch.distributed.elastic.multiprocessing.errors, torch.fx.passes
 
+ITS_OWN = "Profiler clears events"  # the one filter, of one message of torch 2.11
+
 def state():
     root, handlers = logging.getLogger(), logging.Logger.manager.loggerDict
     levels = {n: getattr(g, "level", 0) for n, g in handlers.items()}
     return {
         "logging": [root.level, len(root.handlers), logging.raiseExceptions],
         "levels": {name: level for name, level in levels.items() if level},
-        "warnings": [str(f) for f in warnings.filters],
+        "warnings": [str(f) for f in warnings.filters if ITS_OWN not in str(f)],
         "matplotlib": {k: str(v) for k, v in plt.rcParams.items()},
         "backend": plt.get_backend(),
         "numpy": [str(np.get_printoptions()), str(np.geterr())],
