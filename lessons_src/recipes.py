@@ -20,6 +20,7 @@ from lessons_src import data, models
 from lessons_src.data import Dataset, Split
 from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
+from lessons_src.muon import Muon
 from lessons_src.train import check_split, evaluate, fit, seed_everything, warmup_decay
 
 HELD_OUT = 10_000  # training images to tune on
@@ -200,7 +201,7 @@ smooth = partial(F.cross_entropy, label_smoothing=0.1)
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01, fused=True)
 digits = partial(Recipe, dataset="mnist", batch_size=128, loss_fn=smooth)
 images = partial(digits, optimizer=adamw, warmup=0.25, channels_last=True)
-larger = partial(images, batch_size=200, optimizer=partial(adamw, lr=0.02))
+quick = partial(images, batch_size=200, optimizer=partial(adamw, lr=0.02))
 fashion = partial(images, dataset="fashion-mnist", batch_size=64)
 slower = partial(adamw, lr=0.006, weight_decay=0.05)
 OWN = [
@@ -220,9 +221,16 @@ OWN = [
         warmup=0.2,
     ),
     images(name="mnist-99", network=small, epochs=1),
-    larger(name="mnist-99-quick", network=light, epochs=1),
-    larger(name="mnist-99.4", network=partial(light, shift=1), epochs=3),
-    images(name="mnist-99.5", network=medium, epochs=5),
+    quick(name="mnist-99-quick", network=light, epochs=1),
+    quick(name="mnist-99.4", network=partial(light, shift=1), epochs=3),
+    images(
+        name="mnist-99.5",
+        network=medium,
+        epochs=3,
+        batch_size=256,
+        optimizer=partial(Muon, lr=0.15, adam_lr=0.015),
+        warmup=0.1,
+    ),
     images(name="mnist-small", network=tiny, epochs=14),
     fashion(name="fashion-91", network=clothes, epochs=1),
     fashion(name="fashion-92", network=clothes, epochs=2),
