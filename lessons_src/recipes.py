@@ -202,6 +202,8 @@ adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01, fused=True)
 digits = partial(Recipe, dataset="mnist", batch_size=128, loss_fn=smooth)
 images = partial(digits, optimizer=adamw, warmup=0.25, channels_last=True)
 quick = partial(images, batch_size=200, optimizer=partial(adamw, lr=0.02))
+muon = partial(Muon, lr=0.15, adam_lr=0.015)
+by_muon = partial(images, batch_size=256, optimizer=muon, warmup=0.1)
 fashion = partial(images, dataset="fashion-mnist", batch_size=64)
 slower = partial(adamw, lr=0.006, weight_decay=0.05)
 OWN = [
@@ -223,15 +225,8 @@ OWN = [
     images(name="mnist-99", network=small, epochs=1),
     quick(name="mnist-99-quick", network=light, epochs=1),
     quick(name="mnist-99.4", network=partial(light, shift=1), epochs=3),
-    images(
-        name="mnist-99.5",
-        network=medium,
-        epochs=3,
-        batch_size=256,
-        optimizer=partial(Muon, lr=0.15, adam_lr=0.015),
-        warmup=0.1,
-    ),
-    images(name="mnist-small", network=tiny, epochs=14),
+    by_muon(name="mnist-99.5", network=medium, epochs=3),
+    by_muon(name="mnist-small", network=tiny, epochs=8),
     fashion(name="fashion-91", network=clothes, epochs=1),
     fashion(name="fashion-92", network=clothes, epochs=2),
     fashion(
