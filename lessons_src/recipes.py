@@ -20,6 +20,7 @@ from lessons_src import data, models
 from lessons_src.data import Dataset, Split
 from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
+from lessons_src.muon import Muon
 from lessons_src.train import check_split, evaluate, fit, seed_everything, warmup_decay
 
 HELD_OUT = 10_000  # training images to tune on
@@ -163,9 +164,10 @@ def small():
     return cnn((16,), (32, 32), (64,), augment=[Crop(26)])
 
 
-def light():
+def light(shift=0):
     """Three convolutions, 34,274 parameters, 24 × 24 pixels; from all positions."""
-    return cnn((8,), (32,), (96,), augment=[Crop(24)], flatten=True, size=24)
+    crop = Crop(24, shift=shift)
+    return cnn((8,), (32,), (96,), augment=[crop], flatten=True, size=24)
 
 
 def medium():
@@ -199,6 +201,9 @@ smooth = partial(F.cross_entropy, label_smoothing=0.1)
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01, fused=True)
 digits = partial(Recipe, dataset="mnist", batch_size=128, loss_fn=smooth)
 images = partial(digits, optimizer=adamw, warmup=0.25, channels_last=True)
+quick = partial(images, batch_size=200, optimizer=partial(adamw, lr=0.02))
+muon = partial(Muon, lr=0.15, adam_lr=0.015)
+by_muon = partial(images, batch_size=256, optimizer=muon, warmup=0.1)
 fashion = partial(images, dataset="fashion-mnist", batch_size=64)
 slower = partial(adamw, lr=0.006, weight_decay=0.05)
 OWN = [
@@ -218,16 +223,10 @@ OWN = [
         warmup=0.2,
     ),
     images(name="mnist-99", network=small, epochs=1),
-    images(
-        name="mnist-99-quick",
-        network=light,
-        epochs=1,
-        batch_size=200,
-        optimizer=partial(adamw, lr=0.02),
-    ),
-    images(name="mnist-99.4", network=medium, epochs=3),
-    images(name="mnist-99.5", network=medium, epochs=5),
-    images(name="mnist-small", network=tiny, epochs=14),
+    quick(name="mnist-99-quick", network=light, epochs=1),
+    quick(name="mnist-99.4", network=partial(light, shift=1), epochs=3),
+    by_muon(name="mnist-99.5", network=medium, epochs=3),
+    by_muon(name="mnist-small", network=tiny, epochs=8),
     fashion(name="fashion-91", network=clothes, epochs=1),
     fashion(name="fashion-92", network=clothes, epochs=2),
     fashion(
