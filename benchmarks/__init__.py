@@ -120,7 +120,11 @@ def fingerprint(recipe: Recipe) -> str:
         modules.append((type(module).__name__, sorted(plain.items())))
     settings = [recipe.described() | {"choices": ""}, recipe.moments, loss, parameters]
     settings += [recipe.channels_last, recipe.mirror_at_test, modules]
-    settings += [type(optimizer).__name__, sorted(optimizer.defaults.items())]
+    groups = [
+        sorted((k, v) for k, v in g.items() if k != "params")
+        for g in optimizer.param_groups
+    ]
+    settings += [type(optimizer).__name__, groups]
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 

@@ -127,10 +127,10 @@ def test_a_ratio_is_the_product_of_its_parts():
         ("mlp-97", 14, True, "missed"),
         ("mlp-97", 99, False, "missed"),
         ("mlp-97", None, False, "missed"),
-        ("mnist-99.4", 9, True, "aim"),
-        ("mnist-99.4", 20, True, "must"),
-        ("mnist-99.4", 21, True, "missed"),
-        ("mnist-99.4", 1, False, "missed"),
+        ("mnist-99.4-quick", 9, True, "aim"),
+        ("mnist-99.4-quick", 20, True, "must"),
+        ("mnist-99.4-quick", 21, True, "missed"),
+        ("mnist-99.4-quick", 1, False, "missed"),
     ],
 )
 def test_the_verdict(name, value, reached, word):
@@ -196,10 +196,10 @@ def test_no_ratio_where_the_course_missed_the_goal():
 def test_a_row_of_seconds():
     """No tutorial: seconds against must_seconds and aim_seconds."""
     rounds = [
-        {"date": "", "results": {"mnist-99.4": one}}
+        {"date": "", "results": {"mnist-99.4-quick": one}}
         for one in ours(0.995, 0.994, seconds=20)
     ]
-    entry = race_table.row(TARGETS["mnist-99.4"], rounds, 100)
+    entry = race_table.row(TARGETS["mnist-99.4-quick"], rounds, 100)
     assert (entry["must_seconds"], entry["aim_seconds"], entry["met"]) == (20, 10, "must")
     assert entry["theirs"] is None and entry["ratio"] is None
 
@@ -207,7 +207,7 @@ def test_a_row_of_seconds():
 @pytest.mark.parametrize(("size", "met"), [(7999, "aim"), (8000, "missed")])
 def test_a_network_that_is_too_large_misses(size, met):
     """ "Under 8,000 parameters" is part of the target."""
-    entry = row_of("mnist-small", mnist_small=ours(0.995, parameters=size))
+    entry = row_of("mnist-small-quick", mnist_small_quick=ours(0.995, parameters=size))
     assert entry["met"] == met
 
 
@@ -476,10 +476,8 @@ def test_any_setting_changes_the_fingerprint(change):
 
 def test_theirs_and_ours_take_turns():
     """Within a round each training comes once, theirs before the ones compared with it."""
-    expected = (
-        "pass R5 mlp-97 mlp-98 R3 R1b mnist-99-quick mnist-99.4 mnist-99.5 mnist-small "
-    )
-    expected += "R4 fashion-91 fashion-92 fashion-93"
+    expected = "pass R5 mlp-97 mlp-98 R3 R1b mnist-99-quick mnist-99.4-quick "
+    expected += "mnist-99.5-quick mnist-small-quick R4 fashion-91 fashion-92 fashion-93"
     assert list(race.fingerprints(race_table.TARGETS)) == expected.split()
 
 
