@@ -1,7 +1,6 @@
 """The checks: each looks for one fault in what was seen, and yields a `Finding`."""
 
 import math
-import warnings
 
 import torch
 import torch.nn.functional as F
@@ -12,20 +11,21 @@ from lessons_src.detector.evidence import (
     added,
     alike,
     alike_rows,
-    called_modules,
+    beside,
     close,
+    factors,
     first_input,
     graph,
     inner,
     inputs,
     is_passing,
-    is_summed,
     kind_of,
     labels_of,
     mean_loss,
     norm,
     numbers_in,
     parallel,
+    rescaled,
     shared,
     simulated,
     source,
@@ -33,7 +33,7 @@ from lessons_src.detector.evidence import (
     weight,
 )
 from lessons_src.detector.findings import Finding
-from lessons_src.detector.watch import Snapshot
+from lessons_src.detector.watch import DETAILED, Snapshot
 
 ACTIVATIONS = (
     "Relu Sigmoid Tanh LeakyRelu Elu Gelu Silu Mish Softplus Hardtanh Hardsigmoid Threshold "
@@ -65,7 +65,13 @@ def check_gradients(seen):
             grads, size = step.grads, norm(step.grads)
             rest = added(grads, step.own, -1)  # beyond what these backward passes gave
             wrong = not step.closure and norm(step.own) and not parallel(grads, step.own)
-            carried = norm(added(rest, before, -1)) < 0.1 * norm(before)
+            kept = {
+                p: g for p, g in before.items() if norm({p: rest[p]}) > 0.1 * norm({p: g})
+            }
+            left = {
+                p: rest[p] for p in kept
+            }  # where only some tensors are zeroed: in these
+            carried = norm(added(left, kept, -1)) < 0.1 * norm(kept)
             if wrong and (not size or parallel(grads, step.latest)):
                 used = "the last of them" if size else "none of them"
                 yield Finding(
@@ -99,6 +105,13 @@ def check_steps(seen):
             f"{len(watch.steps)} steps of an optimizer, {watch.backwards} backward passes "
             "through the model, and no parameter of it has changed.",
         )
+    elif watch.complete and len(watch.steps) == 1:
+        (step,) = watch.steps
+        if step.backwards > 1 and parallel(step.grads, step.latest):
+            what = (
+                f"{step.backwards} backward passes came before the only step of an epoch."
+            )
+            yield Finding("no_step", what)
 
 
 def check_clipping(seen):
@@ -155,6 +168,29 @@ def check_evaluation(seen):
     elif seen.flags[0] != seen.flags[1]:
         what = "evaluate() changed requires_grad of parameters."
         yield Finding("evaluation_changes_model", what)
+
+
+def check_evaluated(seen):
+    """evaluate calls the model, or another that has learned what it has."""
+    if (
+        not (seen.tests and seen.trained and seen.first.complete)
+        or seen.tests[0].forwards
+    ):
+        return
+    groups = [list(module.parameters()) for module in seen.tests[0].called]
+    if any(p in seen.names for group in groups for p in group):
+        return
+    start = list(seen.names)  # the weights have been put back
+    for group in groups:
+        if [p.shape for p in group] == [p.shape for p in start]:
+            pairs = [(a, b) for a, b in zip(start, group, strict=True) if a.ndim > 1]
+            gap = norm({a: (b.to(a) - a).detach() for a, b in pairs})
+            if not gap or gap > norm({a: a.detach() for a, _ in pairs}):
+                what = (
+                    "has other weights" if gap else "has the weights of before training"
+                )
+                yield Finding("other_model", f"the network that evaluate called {what}.")
+                return
 
 
 def check_schedule(seen):
@@ -216,14 +252,14 @@ def check_best_state(seen):
 
 def check_reports(seen):
     """What the functions return is the mean over the images, not another number."""
-    calls = [(seen.first, seen.train, "train_epoch")]
-    calls += [(seen.tests[0], seen.test_parts[0], "evaluate")] if seen.tests else []
-    for watch, few, name in calls:
+    parts = [seen.train, *seen.test_parts[::2]]
+    calls = [(seen.first, "train_epoch"), *((w, "evaluate") for w in seen.tests[::2])]
+    sums = []  # of each call: the sum over the images by what it is of
+    for (watch, name), few in zip(calls, parts, strict=True):
         returned = numbers_in(watch.returned) if watch.complete else []
-        others = (
-            {seen.train.total, len(seen.train.labels)} if watch is not seen.first else ()
-        )
-        for what, right, wrong in statistics(watch, few, others):
+        sums.append({})
+        for what, right, wrong in statistics(watch, few):
+            sums[-1][what] = right[2]
             if any(alike(number, value) for number in returned for value in right):
                 continue
             for how, value in wrong.items():
@@ -233,9 +269,26 @@ def check_reports(seen):
                         f"{name} returned {value:.4g} as {what}, which is {how}. The mean "
                         f"is {right[0]:.4g}.",
                     )
+    if len(calls) < 3 or not all(watch.complete for watch in seen.tests):
+        return
+    # A part of the data half as large is divided by half the number, unless it is fixed
+    whole, half = (numbers_in(watch.returned) for watch in seen.tests[::2])
+    for what in sums[1].keys() & sums[2].keys():
+        for a, b in zip(whole, half, strict=False):
+            n = sums[1][what] / a if a else 0
+            fixed = n > 1.5 and b and math.isclose(n, sums[2][what] / b, rel_tol=1e-6)
+            if (
+                fixed
+                and not alike(n, parts[1].total)
+                and not alike(100 * n, parts[1].total)
+            ):
+                text = (
+                    f"evaluate returned {what} as a sum divided by {n:.6g}, whatever the "
+                )
+                yield Finding("reported_average", f"{text}number of images.")
 
 
-def statistics(watch, few, others):
+def statistics(watch, few):
     """(name, right values, wrong values by what they are) of loss and accuracy over the
     batches of a call."""
     passes = [forward for forward in watch.forwards if forward.out is not None]
@@ -247,6 +300,7 @@ def statistics(watch, few, others):
         wrong = {
             "batch means, divided by the number of images": sum(losses) / n,
             "the last batch's": losses[-1],
+            "divided as if every batch were full": total / sizes[0] / batches,
         }
         yield "loss", [total / n, sum(losses) / batches, total, sum(losses)], wrong
     labels = all_labels(watch, few)
@@ -266,9 +320,8 @@ def statistics(watch, few, others):
         "right answers of the last batch, divided by the number of images": correct[-1]
         / n,
         "every answer compared with every label": of_all,
+        "divided as if every batch were full": sum(correct) / sizes[0] / batches,
     }
-    for count in others:
-        wrong[f"right answers, divided by {count} training images"] = right[2] / count
     yield "accuracy", right + [100 * value for value in right], wrong
 
 
@@ -297,7 +350,7 @@ def check_parameters(seen):
         yield Finding("not_in_optimizer", what)
     cut = [p for p in asks if seen.forwards and p not in leaves]
     if cut:
-        called = called_modules(seen)
+        called = seen.first.called
         owner = {p: m for m in seen.model.modules() for p in m.parameters(recurse=False)}
         detached = [p for p in cut if owner[p] in called]
         unused = [p for p in cut if owner[p] not in called]
@@ -388,21 +441,16 @@ def check_gradient_of_loss(seen):
     for loss in seen.losses[:1]:
         if loss.grad is None:
             continue
-        z = loss.logits.clone().requires_grad_()
-        with warnings.catch_warnings():  # the reader has had them already
-            warnings.simplefilter("ignore")
-            value = loss.function(z, loss.target, *loss.extra, **loss.options)
-        mean = value.sum() / len(z) if is_summed(loss) else value.mean()
-        (expected,) = torch.autograd.grad(mean, z)
-        ratio = ((expected * loss.grad).sum() / (expected**2).sum()).item()
+        n_images, losses = len(loss.logits), beside(loss, seen.forwards[0])
+        ratio = sum(factors(losses)) * rescaled(seen.first.steps)
         if ratio < 0:
             what = "the gradient at the logits is that of the loss with a minus."
             yield Finding("wrong_sign", what)
         passes = (
             max(step.backwards for step in seen.first.steps) if seen.first.steps else 1
         )
-        batches = math.ceil(seen.train.total / len(z))
-        sizes = {len(z), seen.train.total, len(seen.train.labels), batches}
+        batches = math.ceil(seen.train.total / n_images)
+        sizes = {n_images, seen.train.total, len(seen.train.labels), batches}
         sizes.add(len(seen.first.forwards))
         if ratio > 0 and 1 / ratio > 1.5 * passes:
             for n in sizes:
@@ -509,10 +557,12 @@ def check_answers(seen):
     alone = seen.answers(seen.x[:half])
     if not close(out[:half], alone):
         gap = (out[:half] - alone).abs().max() if alone.shape == out[:half].shape else 0
-        what = (
-            f"without the other half of the batch the answers differ by up to {gap:.2g}."
-        )
-        yield Finding("depends_on_batch", what)
+        what = "without the other half of the batch the answers differ by up to "
+        nodes = graph(seen.forwards[0].node) if seen.forwards else []
+        nodes = [node for node in nodes if kind_of(node) in ("Softmax", "LogSoftmax")]
+        over = any(node._saved_dim == 0 for node in nodes)
+        kind = "softmax_over_batch" if over else "depends_on_batch"
+        yield Finding(kind, f"{what}{gap:.2g}.")
 
 
 # The data ------------------------------------------------------------------------------
@@ -548,19 +598,26 @@ def check_pairs(seen):
         if len(y) < 100:
             return
         distance = torch.cdist(x, x).fill_diagonal_(math.inf)
-        agree = (y[distance.argmin(1)] == y).double().mean().item()
+        agree = (y[distance.argmin(1)] == y).double()
+        mean = agree.mean().item()
         chance = (torch.bincount(y).double() / len(y)).square().sum().item()
-        if agree < chance + 3 * math.sqrt(chance * (1 - chance) / len(y)):
-            what = (
-                f"the most similar {name} image has the same label for {agree:.0%}; at "
-            )
-            yield Finding("labels_apart", f"{what}random it would be {chance:.0%}.")
-            return
+        # All of them, then each quarter: data to which others have been appended
+        for some in (agree, *agree.chunk(4)):
+            share, n = some.mean().item(), len(some)
+            is_chance = share < chance + 3 * math.sqrt(chance * (1 - chance) / n)
+            less = share < mean - 4 * math.sqrt(mean * (1 - mean) / n)
+            if is_chance and (some is agree or less):
+                what = (
+                    f"for {share:.0%} of {n} {name} images in a row the most similar one "
+                )
+                what += f"has the same label; at random it would be {chance:.0%}."
+                yield Finding("labels_apart", what)
+                return
     x, y = seen.train.images.flatten(1).double().cpu(), seen.train.labels.cpu()
-    for forward in seen.first.forwards[:2]:
+    for forward in seen.first.forwards[:DETAILED]:
         wrong = mixed_apart(forward, x, y)
         if wrong > 0.2:
-            what = f"{wrong:.0%} of the first batch have another label than in the data."
+            what = f"{wrong:.0%} of a batch have another label than in the data."
             yield Finding("labels_apart", what)
             return
 
@@ -573,9 +630,8 @@ def mixed_apart(forward, images, labels) -> float:
     """
     if not forward.losses or forward.x is None or len(images) >= images.shape[1] / 2:
         return 0.0
-    x, y = forward.x.flatten(1).double().cpu(), forward.losses[0].target.cpu()
-    K = forward.losses[0].logits.shape[-1]
-    if x.shape[1:] != images.shape[1:] or len(y) != len(x) or int(labels.max()) >= K:
+    x, K = forward.x.flatten(1).double().cpu(), forward.losses[0].logits.shape[-1]
+    if x.shape[1:] != images.shape[1:] or int(labels.max()) >= K:
         return 0.0
     basis = torch.cat([images, torch.ones(1, images.shape[1], dtype=torch.double)])
     A = torch.linalg.lstsq(basis.T, x.T, driver="gelsd").solution.T  # (B, n + 1)
@@ -583,9 +639,14 @@ def mixed_apart(forward, images, labels) -> float:
         return 0.0  # changed in another way
     A = A[:, :-1] / A[:, :-1].sum(1, keepdim=True)
     expected = A @ F.one_hot(labels, K).double()  # (B, K)
-    given = F.one_hot(y, K).double() if y.ndim == 1 else y.double()
-    if given.shape != expected.shape:
+    losses = [one for one in beside(forward.losses[0], forward) if one.target.ndim == 1]
+    losses = losses if len(losses) > 1 else forward.losses[:1]  # as mixup often has two
+    given = [one.target.cpu() for one in losses]
+    given = [F.one_hot(y, K) if y.ndim == 1 else y for y in given]
+    if any(soft.shape != expected.shape for soft in given):
         return 0.0
+    parts = factors(losses) if len(losses) > 1 else [1.0]
+    given = sum(part / sum(parts) * y for part, y in zip(parts, given, strict=True))
     return ((expected - given).abs().max(1).values > 0.25).double().mean().item()
 
 
@@ -615,7 +676,7 @@ def check_preparation(seen):
 
 def check_augmentation(seen):
     """Evaluation sees the same images when it is repeated."""
-    images = [inputs(watch) for watch in seen.tests if watch.complete]
+    images = [inputs(watch) for watch in seen.tests[:2] if watch.complete]
     if len(images) == 2 and all(x is not None for x in images):
         others, few = 1 - shared(images[1], images[0]), seen.test_parts[0]
         if few.fixed and shared(images[1], few.images) > 0.95:
@@ -695,8 +756,8 @@ def check_first_loss(seen):
 
 def check_repeatable(seen):
     """Two evaluations give the same."""
-    if len(seen.tests) == 2 and all(watch.complete for watch in seen.tests):
-        first, second = (numbers_in(watch.returned) for watch in seen.tests)
+    if seen.tests and all(watch.complete for watch in seen.tests):
+        first, second = (numbers_in(watch.returned) for watch in seen.tests[:2])
         pairs = zip(first, second, strict=True) if len(first) == len(second) else []
         differ = [pair for pair in pairs if not alike(*pair)]
         if differ:
@@ -706,29 +767,32 @@ def check_repeatable(seen):
             yield Finding("evaluation_random", what)
 
 
-def check_overfit(seen, steps=60):
+def check_overfit(seen):
     """The loss on sixteen images falls well below that of guessing by their classes."""
     forward = seen.forwards[0] if seen.forwards else None
     y = labels_of(forward, seen.train) if forward else None
     if y is None or forward.out.ndim != 2 or forward.out.shape[1] < 2:
         return
-    optimizer = torch.optim.Adam([p for p in seen.held if p.requires_grad], lr=0.01)
+    asks = [p for p in seen.held if p.requires_grad]
     share = torch.bincount(y[:16]).double() / len(y[:16])
     by_class = -torch.xlogy(share, share).sum().item()  # the best that ignores the images
     by_class = by_class if is_guessing(seen) else math.inf
-    losses = []
     seen.model.train()
-    for _ in range(steps):
-        try:
-            loss = seen.loss_fn(seen.model(forward.x[:16]), y[:16])
-        except (RuntimeError, TypeError, ValueError, IndexError):
-            return  # it takes the labels in another form
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-        if losses[-1] < 0.75 * min(losses[0], by_class):
-            return
+    start = Snapshot(seen.model)
+    for lr, steps in ((0.01, 60), (0.002, 120)):  # long steps can kill a narrow layer
+        start.restore()
+        optimizer, losses = torch.optim.Adam(asks, lr=lr), []
+        for _ in range(steps):
+            try:
+                loss = seen.loss_fn(seen.model(forward.x[:16]), y[:16])
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                return  # it takes the labels in another form
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            if losses[-1] < 0.75 * min(losses[0], by_class):
+                return
     what = f"in {steps} steps of Adam the loss of 16 images went from {losses[0]:.3g} to "
     yield Finding("cannot_overfit", f"{what}{losses[-1]:.3g}.")
 
@@ -740,6 +804,7 @@ CAUSES = [
     check_optimizer,
     check_modes,
     check_evaluation,
+    check_evaluated,
     check_schedule,
     check_best_state,
     check_reports,
