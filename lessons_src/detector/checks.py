@@ -65,13 +65,11 @@ def check_gradients(seen):
             grads, size = step.grads, norm(step.grads)
             rest = added(grads, step.own, -1)  # beyond what these backward passes gave
             wrong = not step.closure and norm(step.own) and not parallel(grads, step.own)
-            kept = {
-                p: g for p, g in before.items() if norm({p: rest[p]}) > 0.1 * norm({p: g})
-            }
-            left = {
-                p: rest[p] for p in kept
-            }  # where only some tensors are zeroed: in these
-            carried = norm(added(left, kept, -1)) < 0.1 * norm(kept)
+            # Where some tensors alone were zeroed, the old gradients are in the others
+            both = before.keys() & rest.keys()
+            both = [p for p in both if rest[p].norm() > 0.1 * before[p].norm()]
+            old, new = ({p: grads[p] for p in both} for grads in (before, rest))
+            carried = norm(added(new, old, -1)) < 0.1 * norm(old)
             if wrong and (not size or parallel(grads, step.latest)):
                 used = "the last of them" if size else "none of them"
                 yield Finding(
@@ -93,12 +91,6 @@ def check_steps(seen):
     watch = seen.first
     if not watch.forwards:
         yield Finding("other_model", "train_epoch ended without a call of model(x).")
-    elif not watch.steps and not seen.trained:
-        yield Finding(
-            "no_step",
-            f"{len(watch.forwards)} forward passes, {watch.backwards} backward passes, "
-            "no step of an optimizer, and no parameter has changed.",
-        )
     elif not seen.trained and all(step.lr for step in watch.steps):
         yield Finding(
             "no_step",
@@ -106,12 +98,9 @@ def check_steps(seen):
             "through the model, and no parameter of it has changed.",
         )
     elif watch.complete and len(watch.steps) == 1:
-        (step,) = watch.steps
+        step, what = watch.steps[0], "backward passes came before the epoch's only step."
         if step.backwards > 1 and parallel(step.grads, step.latest):
-            what = (
-                f"{step.backwards} backward passes came before the only step of an epoch."
-            )
-            yield Finding("no_step", what)
+            yield Finding("no_step", f"{step.backwards} {what}")
 
 
 def check_clipping(seen):
@@ -137,21 +126,15 @@ def check_optimizer(seen):
 
 def check_modes(seen):
     """Training forward passes are in training mode, those of evaluation are not."""
-    wrong = [forward for forward in seen.forwards if not forward.training]
-    if wrong and seen.modes_matter:
-        when = " after evaluate()" if wrong[0] in seen.second.forwards else ""
-        yield Finding(
-            "eval_mode_in_training",
-            f"{len(wrong)} of {len(seen.forwards)} training passes had model.training == "
-            f"False{when}.",
-        )
-    passes = seen.tests[0].forwards if seen.tests else []
-    wrong = [forward for forward in passes if forward.training]
-    if wrong and seen.modes_matter:
-        yield Finding(
-            "train_mode_in_evaluation",
-            f"{len(wrong)} of {len(passes)} passes of evaluate had model.training == True.",
-        )
+    tests = seen.tests[0].forwards if seen.tests else []
+    for kind, passes, mode in (
+        ("eval_mode_in_training", seen.forwards, False),
+        ("train_mode_in_evaluation", tests, True),
+    ):
+        wrong = sum(forward.training == mode for forward in passes)
+        if wrong and seen.modes_matter:
+            what = f"{wrong} of {len(passes)} passes had model.training == {mode}."
+            yield Finding(kind, what)
 
 
 def check_evaluation(seen):
@@ -161,35 +144,31 @@ def check_evaluation(seen):
     names = [name for name, tensor in state if id(tensor) in changed]
     if names:
         what = f"{len(names)} tensors were others after evaluate(), such as {names[0]}."
-        yield Finding("evaluation_changes_model", what)
     elif seen.tests and seen.tests[0].backwards:
         what = f"evaluate() made {seen.tests[0].backwards} backward passes."
-        yield Finding("evaluation_changes_model", what)
     elif seen.flags[0] != seen.flags[1]:
         what = "evaluate() changed requires_grad of parameters."
-        yield Finding("evaluation_changes_model", what)
+    else:
+        return
+    yield Finding("evaluation_changes_model", what)
 
 
 def check_evaluated(seen):
     """evaluate calls the model, or another that has learned what it has."""
-    if (
-        not (seen.tests and seen.trained and seen.first.complete)
-        or seen.tests[0].forwards
-    ):
+    watch = seen.tests[0] if seen.tests and seen.trained and seen.first.complete else None
+    if watch is None or watch.forwards:
         return
-    groups = [list(module.parameters()) for module in seen.tests[0].called]
+    groups = [list(module.parameters()) for module in watch.called]
     if any(p in seen.names for group in groups for p in group):
         return
     start = list(seen.names)  # the weights have been put back
     for group in groups:
         if [p.shape for p in group] == [p.shape for p in start]:
-            pairs = [(a, b) for a, b in zip(start, group, strict=True) if a.ndim > 1]
-            gap = norm({a: (b.to(a) - a).detach() for a, b in pairs})
-            if not gap or gap > norm({a: a.detach() for a, _ in pairs}):
-                what = (
-                    "has other weights" if gap else "has the weights of before training"
-                )
-                yield Finding("other_model", f"the network that evaluate called {what}.")
+            pairs = [(p.detach(), q) for p, q in zip(start, group, strict=True)]
+            gap = norm({p: q.detach().to(p) - p for p, q in pairs if p.ndim > 1})
+            if not gap or gap > norm({p: p for p, _ in pairs if p.ndim > 1}):
+                what = "other weights" if gap else "the weights of before the training"
+                yield Finding("other_model", f"evaluate called a network with {what}.")
                 return
 
 
@@ -271,21 +250,16 @@ def check_reports(seen):
                     )
     if len(calls) < 3 or not all(watch.complete for watch in seen.tests):
         return
-    # A part of the data half as large is divided by half the number, unless it is fixed
+    # On half as many images a sum is divided by half the number, unless that is fixed
     whole, half = (numbers_in(watch.returned) for watch in seen.tests[::2])
     for what in sums[1].keys() & sums[2].keys():
         for a, b in zip(whole, half, strict=False):
-            n = sums[1][what] / a if a else 0
-            fixed = n > 1.5 and b and math.isclose(n, sums[2][what] / b, rel_tol=1e-6)
-            if (
-                fixed
-                and not alike(n, parts[1].total)
-                and not alike(100 * n, parts[1].total)
-            ):
-                text = (
-                    f"evaluate returned {what} as a sum divided by {n:.6g}, whatever the "
-                )
-                yield Finding("reported_average", f"{text}number of images.")
+            n = sums[1][what] / a if a and b else 0
+            fixed = n > 1.5 and math.isclose(n, sums[2][what] / b, rel_tol=1e-6)
+            total = parts[1].total  # may be written out, and in percent
+            if fixed and not alike(n, total) and not alike(100 * n, total):
+                text = f"evaluate returned {what} divided by {n:.6g}, however many"
+                yield Finding("reported_average", f"{text} images it was given.")
 
 
 def statistics(watch, few):
@@ -372,15 +346,24 @@ def check_learning_rate(seen):
             yield Finding("learning_rate", what)
             return
     steps = [step for step in seen.first.steps if step.change and step.own]
-    if not steps or seen.scheduler is not None or not is_guessing(seen):
+    warming = len({step.lr for step in steps}) > 1  # by hand
+    if not steps or warming or seen.scheduler is not None or not is_guessing(seen):
         return
-    fall = [-inner(step.own, step.change) for step in steps]
-    if 0 <= max(fall) * 1000 < 0.03:
+    fall = 1000 * max(-inner(step.own, step.change) for step in steps)
+    move = 1000 * max(longest(step) for step in steps)
+    if 0 <= fall < 0.03 or 0 < move < 0.1:
         what = (
             f"at rate {steps[0].lr:.3g}, 1,000 steps like the first {len(steps)} would "
         )
-        what += f"lower the loss by {1000 * max(fall):.1g}."
+        what += f"lower the loss by {fall:.1g} and change a layer by {move:.2%} at most."
         yield Finding("learning_rate", what)
+
+
+def longest(step) -> float:
+    """The change of the layer that a step changes most, as a part of its weights."""
+    weights = [p for p in step.change if p.ndim > 1 and step.before[p].any()]
+    parts = [step.change[p].norm() / step.before[p].norm() for p in weights]
+    return max(parts, default=torch.tensor(0.0)).item()
 
 
 def is_sure(seen) -> bool:
@@ -441,7 +424,7 @@ def check_gradient_of_loss(seen):
     for loss in seen.losses[:1]:
         if loss.grad is None:
             continue
-        n_images, losses = len(loss.logits), beside(loss, seen.forwards[0])
+        size, losses = len(loss.logits), beside(loss, seen.forwards[0])
         ratio = sum(factors(losses)) * rescaled(seen.first.steps)
         if ratio < 0:
             what = "the gradient at the logits is that of the loss with a minus."
@@ -449,8 +432,8 @@ def check_gradient_of_loss(seen):
         passes = (
             max(step.backwards for step in seen.first.steps) if seen.first.steps else 1
         )
-        batches = math.ceil(seen.train.total / n_images)
-        sizes = {n_images, seen.train.total, len(seen.train.labels), batches}
+        batches = math.ceil(seen.train.total / size)
+        sizes = {size, seen.train.total, len(seen.train.labels), batches}
         sizes.add(len(seen.first.forwards))
         if ratio > 0 and 1 / ratio > 1.5 * passes:
             for n in sizes:
@@ -608,9 +591,9 @@ def check_pairs(seen):
             less = share < mean - 4 * math.sqrt(mean * (1 - mean) / n)
             if is_chance and (some is agree or less):
                 what = (
-                    f"for {share:.0%} of {n} {name} images in a row the most similar one "
+                    f"of {n} {name} images in a row, {share:.0%} have the label of the "
                 )
-                what += f"has the same label; at random it would be {chance:.0%}."
+                what += f"most similar one; at random it would be {chance:.0%}."
                 yield Finding("labels_apart", what)
                 return
     x, y = seen.train.images.flatten(1).double().cpu(), seen.train.labels.cpu()
@@ -639,14 +622,19 @@ def mixed_apart(forward, images, labels) -> float:
         return 0.0  # changed in another way
     A = A[:, :-1] / A[:, :-1].sum(1, keepdim=True)
     expected = A @ F.one_hot(labels, K).double()  # (B, K)
-    losses = [one for one in beside(forward.losses[0], forward) if one.target.ndim == 1]
-    losses = losses if len(losses) > 1 else forward.losses[:1]  # as mixup often has two
-    given = [one.target.cpu() for one in losses]
-    given = [F.one_hot(y, K) if y.ndim == 1 else y for y in given]
+    losses = beside(forward.losses[0], forward)  # mixup has two
+    targets = [one.target.cpu() for one in losses]
+    if len(targets) > 1 and any(y.is_floating_point() for y in targets):
+        return 0.0
+    given = [
+        y if y.is_floating_point() else F.one_hot(y.clamp(0, K - 1), K) for y in targets
+    ]
     if any(soft.shape != expected.shape for soft in given):
         return 0.0
     parts = factors(losses) if len(losses) > 1 else [1.0]
-    given = sum(part / sum(parts) * y for part, y in zip(parts, given, strict=True))
+    given = sum(part * y for part, y in zip(parts, given, strict=True)) / (
+        sum(parts) or 1
+    )
     return ((expected - given).abs().max(1).values > 0.25).double().mean().item()
 
 
@@ -702,12 +690,11 @@ def how_turned(seen, train, test) -> str:
         both = torch.stack([mean.flatten(), turn(test_mean).flatten()])
         match[how] = torch.corrcoef(both)[0, 1].item()
     best = max(match, key=match.get)
-    if match[best] > match["as in training"] + 0.15:
+    straight = match["as in training"]  # unchanged: 0.87 and more
+    if match[best] > straight + 0.15:
         return best
-    is_like = (
-        len(classes) < 2 or match["as in training"] > 0.4
-    )  # unchanged: 0.87 and more
-    return "" if is_like else f"others (correlation {match['as in training']:.2f})"
+    is_like = len(classes) < 2 or straight > 0.4
+    return "" if is_like else f"others (correlation {straight:.2f})"
 
 
 def all_labels(watch, few) -> Tensor | None:

@@ -269,9 +269,9 @@ def is_summed(loss) -> bool:
 
 def beside(loss, forward) -> list:
     """The calls of loss functions on the same logits, this one among them."""
-    same = [one for one in forward.losses if one.logits.shape == loss.logits.shape]
-    same = [one for one in same if torch.equal(one.logits, loss.logits)]
-    return same if loss in same else [loss]
+    taught = [one for one in forward.losses if one.grad is not None]
+    others = [one for one in taught if one is not loss and loss.grad is not None]
+    return [loss, *(one for one in others if torch.equal(one.logits, loss.logits))]
 
 
 def factors(losses) -> list[float]:
@@ -285,10 +285,9 @@ def factors(losses) -> list[float]:
             value = loss.function(z, loss.target, *loss.extra, **loss.options)
         mean = value.sum() / len(z) if is_summed(loss) else value.mean()
         expected.append(torch.autograd.grad(mean, z)[0].flatten().double().cpu())
-    grad = losses[0].grad.flatten().double().cpu()
-    return torch.linalg.lstsq(
-        torch.stack(expected, 1), grad, driver="gelsd"
-    ).solution.tolist()
+    grad = losses[0].grad.flatten().double().cpu().nan_to_num()
+    each = torch.stack(expected, 1).nan_to_num()
+    return torch.linalg.lstsq(each, grad, driver="gelsd").solution.tolist()
 
 
 def rescaled(steps) -> float:
