@@ -68,7 +68,7 @@ def check_gradients(seen):
             # Where some tensors alone were zeroed, the old gradients are in the others
             both = before.keys() & rest.keys()
             both = [p for p in both if rest[p].norm() > 0.1 * before[p].norm()]
-            old, new = ({p: grads[p] for p in both} for grads in (before, rest))
+            old, new = ({p: of[p] for p in both} for of in (before, rest))
             carried = norm(added(new, old, -1)) < 0.1 * norm(old)
             if wrong and (not size or parallel(grads, step.latest)):
                 used = "the last of them" if size else "none of them"
@@ -338,7 +338,7 @@ def check_parameters(seen):
 def check_learning_rate(seen):
     """The steps are long enough to learn something, and short enough not to diverge."""
     losses = [mean_loss(loss) for loss in seen.losses]
-    if losses and not is_sure(seen):
+    if losses and not first_loss(seen) > 2:
         start, worst = losses[0], max(losses[1:], default=0.0)
         if not math.isfinite(sum(losses)) or worst > 4 * max(start, 2.3):
             lr = seen.first.steps[0].lr if seen.first.steps else math.nan
@@ -347,7 +347,7 @@ def check_learning_rate(seen):
             return
     steps = [step for step in seen.first.steps if step.change and step.own]
     warming = len({step.lr for step in steps}) > 1  # by hand
-    if not steps or warming or seen.scheduler is not None or not is_guessing(seen):
+    if not steps or warming or seen.scheduler is not None or not first_loss(seen) > 0.5:
         return
     fall = 1000 * max(-inner(step.own, step.change) for step in steps)
     move = 1000 * max(longest(step) for step in steps)
@@ -366,20 +366,16 @@ def longest(step) -> float:
     return max(parts, default=torch.tensor(0.0)).item()
 
 
-def is_sure(seen) -> bool:
-    """Whether the first loss is far above that of guessing."""
+def first_loss(seen) -> float:
+    """The first loss as a multiple of ln K, that of guessing; NaN where it is another."""
     for loss in seen.losses[:1]:
-        if loss.function in CLASSES and loss.logits.ndim == 2:
-            return mean_loss(loss) > 2 * math.log(loss.logits.shape[1])
-    return False
-
-
-def is_guessing(seen) -> bool:
-    """Whether the first loss is that of a network that has not learned much."""
-    for loss in seen.losses[:1]:
-        if loss.function in CLASSES and loss.logits.ndim == 2:
-            return mean_loss(loss) > 0.5 * math.log(loss.logits.shape[1])
-    return False
+        if (
+            loss.function in CLASSES
+            and loss.logits.ndim == 2
+            and loss.logits.shape[1] > 1
+        ):
+            return mean_loss(loss) / math.log(loss.logits.shape[1])
+    return math.nan
 
 
 # The loss ------------------------------------------------------------------------------
@@ -424,7 +420,7 @@ def check_gradient_of_loss(seen):
     for loss in seen.losses[:1]:
         if loss.grad is None:
             continue
-        size, losses = len(loss.logits), beside(loss, seen.forwards[0])
+        size, losses = len(loss.logits), beside(loss, seen.forwards[0].losses)
         ratio = sum(factors(losses)) * rescaled(seen.first.steps)
         if ratio < 0:
             what = "the gradient at the logits is that of the loss with a minus."
@@ -622,7 +618,7 @@ def mixed_apart(forward, images, labels) -> float:
         return 0.0  # changed in another way
     A = A[:, :-1] / A[:, :-1].sum(1, keepdim=True)
     expected = A @ F.one_hot(labels, K).double()  # (B, K)
-    losses = beside(forward.losses[0], forward)  # mixup has two
+    losses = beside(forward.losses[0], forward.losses)  # mixup has two
     targets = [one.target.cpu() for one in losses]
     if len(targets) > 1 and any(y.is_floating_point() for y in targets):
         return 0.0
@@ -734,7 +730,7 @@ def check_overlap(seen):
 
 def check_first_loss(seen):
     """Before training, the loss is about that of guessing."""
-    if is_sure(seen):
+    if first_loss(seen) > 2:
         loss = seen.losses[0]
         value, K = mean_loss(loss), loss.logits.shape[1]
         what = f"the first loss is {value:.3g}; ln {K} is {math.log(K):.3g}."
@@ -763,7 +759,7 @@ def check_overfit(seen):
     asks = [p for p in seen.held if p.requires_grad]
     share = torch.bincount(y[:16]).double() / len(y[:16])
     by_class = -torch.xlogy(share, share).sum().item()  # the best that ignores the images
-    by_class = by_class if is_guessing(seen) else math.inf
+    by_class = by_class if first_loss(seen) > 0.5 else math.inf
     seen.model.train()
     start = Snapshot(seen.model)
     for lr, steps in ((0.01, 60), (0.002, 120)):  # long steps can kill a narrow layer

@@ -243,9 +243,12 @@ def is_passing(node) -> bool:
 
 def labels_of(forward, few: Part) -> Tensor | None:
     """The labels (B,) int64 of a forward pass: as the loss got them, or looked up."""
-    for loss in forward.losses:
-        if loss.target.ndim == 1 and not loss.target.is_floating_point():
-            return loss.target
+    hard = [one for one in forward.losses if one.target.ndim == 1]
+    hard = [one for one in hard if not one.target.is_floating_point()]
+    if hard:
+        losses = beside(hard[0], hard)  # mixup has two: that which counts more
+        parts = factors(losses) if len(losses) > 1 else [1.0]
+        return losses[parts.index(max(parts))].target
     if not few.batches or forward.x is None:
         return None
     pairs = zip(few.images.cpu().numpy(), few.labels.tolist(), strict=True)
@@ -267,11 +270,11 @@ def is_summed(loss) -> bool:
     return loss.options.get("reduction") == "sum"
 
 
-def beside(loss, forward) -> list:
-    """The calls of loss functions on the same logits, this one among them."""
-    taught = [one for one in forward.losses if one.grad is not None]
-    others = [one for one in taught if one is not loss and loss.grad is not None]
-    return [loss, *(one for one in others if torch.equal(one.logits, loss.logits))]
+def beside(loss, losses) -> list:
+    """Of the calls of loss functions those on the same logits, this one first."""
+    others = [] if loss.grad is None else losses
+    others = [one for one in others if one is not loss and one.grad is not None]
+    return [loss, *(one for one in others if close(one.logits, loss.logits))]
 
 
 def factors(losses) -> list[float]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks import detector, planted, planted_bugs
 from benchmarks.planted import shuffled
-from lessons_src import data, recipes
+from lessons_src import data, published
 from lessons_src.data import Split
 from lessons_src.detector import check_training
 
@@ -235,5 +235,5 @@ def test_the_narrowest_recipe_raises_no_alarm():
     loaded = replace(loaded, train=loaded.train[:6000], test=loaded.test[:1000])
     for seed in range(3):
         torch.manual_seed(seed)
-        setting = detector.recipe_setting(recipes.OWN["R1a"], loaded)
+        setting = detector.recipe_setting(published.AS_PUBLISHED["R1a"], loaded)
         assert detector.by_detector(setting) == []
