@@ -23,7 +23,8 @@ PASSING = (
 class Evidence:
     """What was seen of a training: the arguments, and the watched calls of the loop.
 
-    first, second: of train_epoch; tests: two of evaluate. Everything below that runs the
+    first, second: of train_epoch; tests: three of evaluate, the last of them on half as
+    many images. Everything below that runs the
     model does so with the weights, modes and random states of the start.
     """
 
@@ -35,7 +36,7 @@ class Evidence:
         self.flags = [[], []]  # requires_grad, before and after evaluate
 
     def observe(self, train_epoch, train, evaluate, test) -> None:
-        """An epoch, two evaluations, the beginning of another epoch, each on a part of the
+        """An epoch, three evaluations, the beginning of another epoch, each on a part of the
         data: the weights go on from one to the next, as in a real training."""
         before = Snapshot(self.model)
         for n in (IMAGES, 4 * IMAGES):  # more where gradients are accumulated for long
@@ -46,8 +47,8 @@ class Evidence:
         self.trained = [p for p in before.changed() if p in self.names]
         before = Snapshot(self.model)
         self.flags[0] = [p.requires_grad for p in self.names]
-        for _ in range(2 if evaluate else 0):
-            self.test_parts.append(part("test", test, IMAGES, 100))
+        for n in (IMAGES, IMAGES, IMAGES // 2) if evaluate else ():
+            self.test_parts.append(part("test", test, n, 100))
             self.tests.append(self.watch(evaluate, self.test_parts[-1]))
             if len(self.tests) == 1:
                 self.changed = before.changed()
@@ -242,9 +243,12 @@ def is_passing(node) -> bool:
 
 def labels_of(forward, few: Part) -> Tensor | None:
     """The labels (B,) int64 of a forward pass: as the loss got them, or looked up."""
-    for loss in forward.losses:
-        if loss.target.ndim == 1 and not loss.target.is_floating_point():
-            return loss.target
+    hard = [one for one in forward.losses if one.target.ndim == 1]
+    hard = [one for one in hard if not one.target.is_floating_point()]
+    if hard:
+        losses = beside(hard[0], hard)  # mixup has two: that which counts more
+        parts = factors(losses) if len(losses) > 1 else [1.0]
+        return losses[parts.index(max(parts))].target
     if not few.batches or forward.x is None:
         return None
     pairs = zip(few.images.cpu().numpy(), few.labels.tolist(), strict=True)
@@ -264,6 +268,38 @@ def inputs(watch: Watch) -> Tensor | None:
 def is_summed(loss) -> bool:
     """Whether a call of a loss function summed over the batch."""
     return loss.options.get("reduction") == "sum"
+
+
+def beside(loss, losses) -> list:
+    """Of the calls of loss functions those on the same logits, this one first."""
+    others = [] if loss.grad is None else losses
+    others = [one for one in others if one is not loss and one.grad is not None]
+    return [loss, *(one for one in others if close(one.logits, loss.logits))]
+
+
+def factors(losses) -> list[float]:
+    """The factor of each mean loss on the same logits in what was minimised, by the
+    gradient that came back to the logits: a mean loss alone has 1."""
+    expected = []
+    for loss in losses:
+        z = loss.logits.clone().requires_grad_()
+        with warnings.catch_warnings():  # the reader has had them already
+            warnings.simplefilter("ignore")
+            value = loss.function(z, loss.target, *loss.extra, **loss.options)
+        mean = value.sum() / len(z) if is_summed(loss) else value.mean()
+        expected.append(torch.autograd.grad(mean, z)[0].flatten().double().cpu())
+    grad = losses[0].grad.flatten().double().cpu().nan_to_num()
+    each = torch.stack(expected, 1).nan_to_num()
+    return torch.linalg.lstsq(each, grad, driver="gelsd").solution.tolist()
+
+
+def rescaled(steps) -> float:
+    """By what the loop multiplies the gradients of every step; 1 where it is not always
+    the same, as when they are clipped."""
+    own = [step for step in steps if norm(step.own) and parallel(step.grads, step.own)]
+    sizes = [norm(step.grads) / norm(step.own) for step in own]
+    constant = len(sizes) > 1 and max(sizes) < 1.001 * min(sizes)
+    return sizes[0] if constant else 1.0
 
 
 def mean_loss(loss) -> float:
@@ -287,16 +323,6 @@ def simulated(scheduler, optimizer, n: int) -> list[float]:
     return rates
 
 
-def called_modules(seen: Evidence) -> set:
-    """The modules that a forward pass calls."""
-    called, modules = set(), list(seen.model.modules())
-    hooks = [m.register_forward_hook(lambda m, *_: called.add(m)) for m in modules]
-    seen.answers(seen.x)
-    for hook in hooks:
-        hook.remove()
-    return called
-
-
 def first_input(seen: Evidence) -> Tensor | None:
     """What the first layer with weights gets; where there is none, what the model gets."""
     found = []
@@ -305,7 +331,7 @@ def first_input(seen: Evidence) -> Tensor | None:
         if torch.is_tensor(arguments[0]) and arguments[0].is_floating_point():
             found.append(arguments[0].detach())
 
-    layers = [m for m in seen.model.modules() if getattr(m, "weight", None) is not None]
+    layers = [m for m in seen.model.modules() if torch.is_tensor(getattr(m, "weight", 0))]
     layers = [m for m in layers if m.weight.ndim > 1]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     if seen.x is not None:

@@ -31,9 +31,9 @@ KINDS = {
         "accumulate gradients, zero them only after a step.",
     ),
     "no_step": Kind(
-        "an epoch changes no parameter of the model",
-        "Nothing is learned. The loss moves all the same, from batch to batch.",
-        "Call loss.backward() and optimizer.step() for every batch.",
+        "the loop over batches changes no parameter of the model",
+        "Little or nothing is learned. The loss moves all the same, from batch to batch.",
+        "Call loss.backward() and optimizer.step() for every batch, inside the loop.",
     ),
     "clipped_too_late": Kind(
         "gradients are clipped when no step will use them",
@@ -219,9 +219,10 @@ KINDS = {
     ),
     # Symptoms, reported where no cause was found
     "other_model": Kind(
-        "the loop does not call the model that was handed over",
+        "the loop or the evaluation does not call the model that was handed over",
         "What is trained is not what you evaluate and save.",
-        "Use the function's argument, and make the model once.",
+        "Use the function's argument, and make the model once. Update an average of its "
+        "weights while it is trained.",
     ),
     "initial_loss": Kind(
         "the first loss is far above ln K, that of guessing",
@@ -248,7 +249,7 @@ FOLLOWS = {
     "softmax_over_batch": {"depends_on_batch", "softmax_twice", "learning_rate"},
     "softmax_twice": {"nll_without_log", "learning_rate"},
     "other_model": {"optimizer_recreated", "no_step"},
-    "gradients_lost": {"no_step", "learning_rate"},
+    "gradients_lost": {"learning_rate"},
     "not_in_optimizer": {"no_step"},
     "learning_rate": {"no_step"},
     "optimizer_recreated": {"not_in_optimizer"},

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import (
     Optimizer,
@@ -302,6 +303,7 @@ class Watch(TorchFunctionMode):
         self.model, self.parameters, self.scheduler = model, parameters, scheduler
         self.enough = enough
         self.forwards, self.steps, self.scheduler_calls = [], [], []
+        self.called = set()  # modules, whether they are the model's or not
         self.backwards = self.pending = self.late_clips = 0
         self.broadcast = None  # shapes
         self.own, self.latest = {}, {}
@@ -323,6 +325,7 @@ class Watch(TorchFunctionMode):
         handles = [
             self.model.register_forward_pre_hook(self.before_forward),
             self.model.register_forward_hook(self.after_forward),
+            register_module_forward_pre_hook(lambda m, _: self.called.add(m)),
             register_optimizer_step_pre_hook(self.before_step),
             register_optimizer_step_post_hook(self.after_step),
         ]

@@ -1,0 +1,239 @@
+"""lessons_src.detector: other spellings of a bug are named, their sound twins are not.
+
+Each pair is a rule that once missed a spelling, or took a sound training for a bug.
+"""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks import detector, planted, planted_bugs
+from benchmarks.planted import shuffled
+from lessons_src import data, published
+from lessons_src.data import Split
+from lessons_src.detector import check_training
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Part of MNIST, or of its stand-in."""
+    whole = data.load("mnist")
+    return replace(whole, train=whole.train[:6000], test=whole.test[:1000])
+
+
+@pytest.fixture
+def setting(digits):
+    """A sound training of a perceptron."""
+    return planted.sound("mlp", digits)
+
+
+def kinds(setting) -> set[str]:
+    """What is found in a training."""
+    return check_training(**vars(setting)).kinds
+
+
+def stepping(setting, step):
+    """The training with step(model, x, y, optimizer) for every batch."""
+    return replace(setting, train_epoch=planted_bugs.loop(step))
+
+
+def with_forward(setting, forward):
+    """The training of a network of two layers with another forward(self, x)."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.fc2 = nn.Linear(784, 64), nn.Linear(64, 10)
+
+    Net.forward = forward
+    return planted_bugs.with_model(setting, Net())
+
+
+@pytest.mark.parametrize("zeroed", [("fc1",), ("fc2", "out"), ("fc1", "fc2", "out")])
+def test_gradients_of_some_layers_are_not_zeroed(setting, zeroed):
+    """Sound where all of them are."""
+
+    def step(model, x, y, optimizer):
+        for name in zeroed:
+            getattr(model, name).zero_grad()
+        setting.loss_fn(model(x), y).backward()
+        optimizer.step()
+
+    expected = set() if len(zeroed) == 3 else {"gradients_not_zeroed"}
+    assert kinds(stepping(setting, step)) == expected
+
+
+def test_a_step_after_the_loop_is_no_step_in_it(setting, digits):
+    """Gradients of all batches, added up for one step, are meant."""
+    after = planted_bugs.step_outside_the_loop.setting("mlp", digits)
+    assert kinds(after) == {"gradients_lost", "no_step"}
+
+    def train_epoch(model, train, optimizer):
+        optimizer.zero_grad()
+        batches = list(shuffled(train))
+        for x, y in batches:
+            (setting.loss_fn(model(x), y) / len(batches)).backward()
+        optimizer.step()
+
+    assert kinds(replace(setting, train_epoch=train_epoch)) == set()
+
+
+@pytest.mark.parametrize(
+    "size, divisor, found",
+    [
+        (768, lambda batches, n: 768 * batches, True),
+        (100, lambda batches, n: 100 * batches, True),  # the last batch is not full
+        (100, lambda batches, n: 54_000, True),
+        (100, lambda batches, n: 1000, False),  # the size of the test split, written out
+        (100, lambda batches, n: n, False),
+    ],
+)
+@pytest.mark.parametrize("what", ["loss", "accuracy"])
+def test_a_sum_is_divided_by_another_number(setting, size, divisor, found, what):
+    """By full batches, or by a number that is that of other images."""
+
+    @torch.no_grad()
+    def evaluate(model, test):
+        model.eval()
+        loss = right = batches = 0
+        for x, y in planted.in_order(test, size):
+            z, batches = model(x), batches + 1
+            loss += setting.loss_fn(z, y).item() * len(y)
+            right += (z.argmax(1) == y).sum().item()
+        return {"loss": loss, "accuracy": right}[what] / divisor(batches, len(test))
+
+    found = {"reported_average"} if found else set()
+    assert kinds(replace(setting, evaluate=evaluate)) == found
+
+
+@pytest.mark.parametrize("how", ["never", "another", "each step", "now"])
+def test_evaluation_of_another_network(setting, how):
+    """A copy from before the training, or an unrelated network, has not learned what is
+    trained; an average of the weights, or a copy made now, has."""
+    average = torch.optim.swa_utils.AveragedModel(setting.model)
+    other = planted.MLP()
+
+    def step(model, x, y, optimizer):
+        optimizer.zero_grad()
+        setting.loss_fn(model(x), y).backward()
+        optimizer.step()
+        if how == "each step":
+            average.update_parameters(model)
+
+    def evaluate(model, test):
+        copied = copy.deepcopy(model)
+        called = {"now": copied, "another": other}.get(how, average)
+        return setting.evaluate(called, test)
+
+    expected = {"other_model"} if how in ("never", "another") else set()
+    assert kinds(replace(stepping(setting, step), evaluate=evaluate)) == expected
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_weight_norm_around_the_optimizer(setting, late):
+    """It makes new parameters: the optimizer is to be made after it."""
+    if late:
+        nn.utils.parametrizations.weight_norm(setting.model.fc2)
+        assert kinds(setting) == {"not_in_optimizer"}
+    else:
+        nn.utils.parametrizations.weight_norm(setting.model.fc2)
+        assert kinds(planted_bugs.with_model(setting, setting.model)) == set()
+
+
+@pytest.mark.parametrize(
+    "make, found",
+    [
+        (lambda p: torch.optim.AdamW(p, lr=1e-6), True),
+        (lambda p: torch.optim.SGD(p, lr=1e-6), True),
+        (lambda p: torch.optim.AdamW(p, lr=3e-5), False),
+        (lambda p: torch.optim.SGD(p, lr=1e-3), False),
+    ],
+)
+def test_a_rate_is_far_too_small(setting, make, found):
+    """By how far the weights move: Adam's long sum of small steps hides it in the loss."""
+    optimizer = make(setting.model.parameters())
+    expected = {"learning_rate"} if found else set()
+    assert kinds(replace(setting, optimizer=optimizer)) == expected
+
+
+def test_a_rate_that_grows_by_hand_is_sound(setting):
+    """A warm-up begins with tiny steps."""
+    optimizer = torch.optim.AdamW(setting.model.parameters(), lr=1e-8)
+
+    def step(model, x, y, optimizer):
+        optimizer.zero_grad()
+        setting.loss_fn(model(x), y).backward()
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] += 1e-8
+
+    assert kinds(replace(stepping(setting, step), optimizer=optimizer)) == set()
+
+
+def test_softmax_over_the_batch_inside_the_network(setting):
+    """A gate over dimension 0; over dimension 1 it is one."""
+    for dim, expected in ((0, {"softmax_over_batch"}), (1, set())):
+
+        def forward(self, x, dim=dim):
+            x = F.relu(self.fc1(x.flatten(1)))
+            return self.fc2(20 * x * x.softmax(dim))
+
+        assert kinds(with_forward(setting, forward)) == expected
+
+
+@pytest.mark.parametrize("reduction, found", [("mean", True), ("sum", False)])
+def test_gradients_are_divided_after_backward(setting, reduction, found):
+    """A summed loss makes a mean of them; of a mean loss they are divided twice."""
+
+    def step(model, x, y, optimizer):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y, reduction=reduction).backward()
+        for p in model.parameters():
+            p.grad.div_(len(y))
+        optimizer.step()
+
+    expected = {"averaged_twice"} if found else set()
+    assert kinds(stepping(setting, step)) == expected
+
+
+@pytest.mark.parametrize("drawn_apart", [True, False])
+def test_images_are_appended_with_labels(setting, drawn_apart):
+    """Half as many again, moved; their labels are of another draw, or their own."""
+    images, labels = setting.train.images, setting.train.labels
+    index = torch.randperm(len(labels))[:3000]
+    more = labels[index.roll(1)] if drawn_apart else labels[index]
+    images = torch.cat([images, images[index].roll(1, dims=3)])
+    train = Split(images, torch.cat([labels, more]))
+    expected = {"labels_apart"} if drawn_apart else set()
+    assert kinds(replace(setting, train=train)) == expected
+
+
+@pytest.mark.parametrize("part", [0.02, 0.4, 0.6, 0.98])
+def test_mixup_by_two_losses(setting, part):
+    """Whatever the part of each; with labels of others it is wrong where they count."""
+    for apart in (False, True):
+
+        def step(model, x, y, optimizer, apart=apart):
+            order = torch.randperm(len(y))
+            z = model(part * x + (1 - part) * x[order])
+            others = y[order.roll(1)] if apart else y[order]
+            loss = part * setting.loss_fn(z, y) + (1 - part) * setting.loss_fn(z, others)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        expected = {"labels_apart"} if apart and part < 0.75 else set()
+        assert kinds(stepping(setting, step)) == expected
+
+
+def test_the_narrowest_recipe_raises_no_alarm():
+    """One channel and dropout: at a long step it can die, so that a second try is shorter."""
+    loaded = data.load("mnist")
+    loaded = replace(loaded, train=loaded.train[:6000], test=loaded.test[:1000])
+    for seed in range(3):
+        torch.manual_seed(seed)
+        setting = detector.recipe_setting(published.AS_PUBLISHED["R1a"], loaded)
+        assert detector.by_detector(setting) == []
