@@ -11,7 +11,7 @@ from benchmarks import detector, planted, planted_bugs
 from lessons_src import data, records
 from lessons_src.detector import KINDS
 
-KNOWN = [planted.zero_grad_is_missing, *planted.bugs_of(planted_bugs)]
+KNOWN = detector.known_bugs()
 
 
 def test_there_is_enough_to_be_found():
@@ -51,7 +51,7 @@ def test_named_is_the_kind_itself():
 
 def test_held_out_bugs_are_found_where_they_are(monkeypatch, capsys):
     """A module of the name, with bugs in the same form; without one a line says so."""
-    name = "benchmarks.detector_heldout"
+    name = "benchmarks.detector_blind"
     module = types.ModuleType(name)
     module.__spec__ = types.SimpleNamespace(name=name)
 
@@ -87,8 +87,7 @@ def run(monkeypatch, folder, *words):
     ]
     monkeypatch.setattr(planted, "DATASETS", ("mnist",))
     monkeypatch.setattr(data, "load", lambda name, load=data.load: load("digits"))
-    monkeypatch.setattr(planted, "zero_grad_is_missing", few[0])
-    monkeypatch.setattr(planted, "bugs_of", lambda module: few[1:])
+    monkeypatch.setattr(detector, "known_bugs", lambda: few)
     monkeypatch.setattr(detector, "recipe_trials", lambda sets: [])
     monkeypatch.setattr(detector, "held_out", lambda: [])
     monkeypatch.setattr(detector, "TOOLS", {"detector": detector.by_detector})
