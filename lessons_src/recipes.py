@@ -226,7 +226,7 @@ OWN = [
     quick(name="mnist-99-quick", network=light, epochs=1),
     quick(name="mnist-99.4", network=partial(light, shift=1), epochs=3),
     by_muon(name="mnist-99.5", network=medium, epochs=3),
-    by_muon(name="mnist-small", network=tiny, epochs=8),
+    by_muon(name="mnist-small", network=tiny, epochs=10),
     fashion(name="fashion-91", network=clothes, epochs=1),
     fashion(name="fashion-92", network=clothes, epochs=2),
     fashion(
