@@ -1,6 +1,5 @@
 """The lesson on a fast convolutional network: its equations and its functions."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
