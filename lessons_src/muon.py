@@ -47,6 +47,8 @@ class Muon(torch.optim.AdamW):
             {"params": others, "lr": adam_lr},
         ]
         super().__init__(groups, lr=lr, weight_decay=weight_decay, fused=True)
+        # Among all other settings, so that what describes an optimizer finds them
+        self.defaults |= {"adam_lr": adam_lr, "momentum": momentum}
 
     @torch.no_grad()
     def step(self):
