@@ -73,6 +73,7 @@ class Program:
         self.losses = []
 
     def prepare(self, split):
+        # A mean and a spread between those of digits and of clothes: one pair for both.
         return TensorDataset(split.normalised(0.2, 0.35).images, split.labels)
 
     def loaders(self):
@@ -83,6 +84,7 @@ class Program:
     def start(self):
         model = self.network()
         model.head = nn.Linear(128, 10)  # ten classes, in place of the thousand
+        # fused: one call updates all tensors, which is faster and changes nothing else.
         optimizer = torch.optim.Adam(model.parameters(), lr=0.002, fused=True)
         self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, gamma=0.3)
         return model, optimizer
@@ -110,7 +112,8 @@ class Program:
     @torch.no_grad()
     def evaluate(self, model, loader):
         model.eval()
-        loss, right, n = 0.0, 0, len(loader.dataset)
+        n = len(loader.dataset)
+        loss, right = 0.0, 0  # sums over all images
         for x, y in loader:
             logits = model(x)  # (B, 10)
             loss += F.cross_entropy(logits, y).item() * len(y)
@@ -140,6 +143,7 @@ class WrongAxis(Program):
 
 class StaysInEval(Program):
     def train_epoch(self, model, loader, optimizer):
+        # model.train() is missing here
         for x, y in loader:
             x, y = self.augment(x, y)
             loss = self.loss(model(x), y)
@@ -170,7 +174,7 @@ class NeverZeroed(Program):
 
 class InAList(Network):
     def __init__(self, classes=1000):
-        nn.Module.__init__(self)
+        nn.Module.__init__(self)  # not super(), which would make the ModuleList
         self.hidden = [block(784, 128), block(128, 128)]
         self.head = nn.Linear(128, classes)
 
@@ -196,7 +200,7 @@ class RateEveryBatch(Program):
             loss = self.loss(model(x), y)
             self.step(loss, optimizer)
             self.losses.append(loss.item())
-            self.scheduler.step()
+            self.scheduler.step()  # in the loop, so once a batch
 
 
 class NotShuffled(Program):
@@ -241,10 +245,11 @@ class WrongCount(Program):
     @torch.no_grad()
     def evaluate(self, model, loader):
         model.eval()
-        loss, right, n = 0.0, 0, len(loader.dataset)
+        n = len(loader.dataset)
+        loss, right = 0.0, 0
         for x, y in loader:
             logits = model(x)  # (B, 10)
-            loss += F.cross_entropy(logits, y).item()
+            loss += F.cross_entropy(logits, y).item()  # no `* len(y)`
             right += (logits.argmax(1) == y).sum().item()
         return loss / n, right / n
 
