@@ -21,7 +21,7 @@ from lessons_src.recipes import small
 
 LESSON = "inside_the_network"
 FUNCTIONS = (
-    "kept_direction maps_of corners peaks paste smallest_patch blacked_out occlusion flip "
+    "kept_direction maps_of corners peaks smallest_patch blacked_out occlusion flip "
     "saliency grad_cam guided has_weights redrawn similarity within pca same_neighbour "
     "rejected"
 )
