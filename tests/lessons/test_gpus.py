@@ -3,6 +3,7 @@
 What a box says, written out in float64, is what counting, a simulation or torch gives.
 """
 
+import copy
 import math
 import struct
 import time
@@ -20,8 +21,8 @@ from lessons_src.train import seed_everything
 
 LESSON = "gpus"
 FUNCTIONS = (
-    "training_step clock wait_for_gpu race ToyGPU KINDS kind_of amdahl FORMATS bits limits "
-    "operations measured_layers points_of timeline graphed"
+    "training_step mixed_step clock wait_for_gpu race fastest ToyGPU KINDS kind_of amdahl "
+    "FORMATS bits limits operations measured_layers points_of timeline graphed"
 )
 
 
@@ -46,10 +47,11 @@ def test_eq_amdahl(page):
     close(page["amdahl"](0.75, math.inf), 4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_eq_spacing(page, dtype):
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_eq_spacing(page, name):
     """The distance to the next number, over the whole range, and the largest number."""
-    q, m = page["FORMATS"][dtype]
+    dtype, q, m = page["FORMATS"][name]
+    assert dtype == getattr(torch, name)
     assert 1 + q + m == torch.finfo(dtype).bits
     assert 2.0 ** (2 ** (q - 1) - 1) * (2 - 2.0**-m) == torch.finfo(dtype).max
     for e, within in product((2 - 2 ** (q - 1), -3, 0, 8, 2 ** (q - 1) - 2), (1.0, 1.5)):
@@ -112,16 +114,20 @@ def test_training_step_is_one_step_of_training(page):
     takes_one_step_of_training(page["training_step"])
 
 
-def test_bfloat16_step_keeps_float32_weights(page):
-    """With bfloat16=True the products are short, the weights stay long."""
+def test_mixed_step_keeps_float32_weights(page):
+    """The products are short, the weights stay long, and the gradients are those of
+    `training_step` but for the rounding."""
     seed_everything(0)
     model, seen = mlp(784, 4, 10), []
     model[1].register_forward_hook(lambda layer, x, z: seen.append(z.dtype))
-    page["training_step"](
-        model, drawn((6, 784)).float(), torch.arange(6), bfloat16=True
-    )()
+    start = copy.deepcopy(model)
+    x, y = drawn((6, 784)).float(), torch.arange(6)
+    page["mixed_step"](model, x, y)()
     assert seen == [torch.bfloat16]
     assert all(p.dtype == torch.float32 for p in model.parameters())
+    page["training_step"](start, x, y)()
+    for mixed, whole in zip(model.parameters(), start.parameters(), strict=True):
+        assert (mixed.grad - whole.grad).norm() < 0.05 * whole.grad.norm()
 
 
 def test_race_takes_turns_after_one_warm_up(page):
@@ -132,6 +138,14 @@ def test_race_takes_turns_after_one_warm_up(page):
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3
     )
     assert calls == ["a", "b"] * 4 and [len(v) for v in found.values()] == [3, 3]
+
+
+def test_fastest_is_the_fastest_call_after_the_warm_up(page):
+    """Of one warm-up and three calls the shortest of the three, though the warm-up is
+    shorter."""
+    waits = iter((0, 0.1, 0.02, 0.1))
+    assert 0.02 <= page["fastest"](lambda: time.sleep(next(waits)), 3) < 0.1
+    assert next(waits, None) is None
 
 
 def test_clock_measures_the_call(page):
@@ -177,10 +191,11 @@ def test_bits_are_those_of_the_format(page, value):
     the witness)."""
     for dtype, code in ((torch.float32, ">f"), (torch.float16, ">e")):
         wanted = "".join(f"{byte:08b}" for byte in struct.pack(code, value))
-        got = page["bits"](value, dtype)
+        name = str(dtype).removeprefix("torch.")
+        got = page["bits"](value, name)
         assert got.replace(" ", "") == wanted
-        assert tuple(map(len, got.split()[1:])) == page["FORMATS"][dtype]
-    short, long = page["bits"](value, torch.bfloat16), page["bits"](value, torch.float32)
+        assert (dtype, *map(len, got.split()[1:])) == page["FORMATS"][name]
+    short, long = page["bits"](value, "bfloat16"), page["bits"](value, "float32")
     assert short.split()[:2] == long.split()[:2] or value == 1e-45
 
 
