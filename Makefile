@@ -40,7 +40,7 @@ lessons: .venv/installed ## re-run every lesson and store it, normalised
 lint: .venv/installed ## ruff: what it finds, and what it would format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-bench: .venv/installed ## the course against the tutorials, one more round (20 to 30 minutes)
+bench: .venv/installed ## the course against the tutorials, one more round (15 to 25 minutes)
 	@$(BIN)/python -m benchmarks.race
 
 publish-as: .venv/installed ## URL=https://…: write the address into book and lessons

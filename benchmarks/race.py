@@ -18,7 +18,7 @@ that up to the first epoch at which the *mean* test accuracy of all rounds reach
 goal; where no epoch does, the limit is its time and the ratio a lower bound. The course's
 recipes have a fixed number of epochs and were tuned on held-out training images.
 
-A round takes 20 to 30 minutes on two cores. Every training is kept as it ends, in
+A round takes 15 to 25 minutes on two cores. Every training is kept as it ends, in
 race.part beside the record, so that the same command goes on after an interruption.
 """
 
@@ -59,7 +59,7 @@ from lessons_src.published import AS_PUBLISHED
 from lessons_src.recipes import OWN, Recipe
 from lessons_src.train import batches, evaluate, fit, pick_device, seed_everything
 
-LIMIT = 240  # seconds of training after which a tutorial is stopped
+LIMIT = 150  # seconds of training after which a tutorial is stopped
 
 
 # The tutorials' loop: torchvision's data set behind a DataLoader, image by image -------
