@@ -3,6 +3,7 @@
     python -m benchmarks.ablations mnist     digits; records/ablation-mnist.json
     python -m benchmarks.ablations fashion   clothes; records/ablation-fashion.json
     python -m benchmarks.ablations mirror    mirrored clothes, in short and long trainings
+    python -m benchmarks.ablations muon      digits by Muon and by AdamW
 
 One ingredient is taken out at a time. Every variant has the same seeds, and the variants
 take turns, so that a machine that slows down slows all of them.
@@ -26,6 +27,7 @@ from benchmarks import (
     write_record,
 )
 from lessons_src.models import Crop, RandomFlip, cnn, cosine_filters
+from lessons_src.muon import Muon
 from lessons_src.recipes import OWN, Recipe, clothes, run, splits
 
 
@@ -103,9 +105,23 @@ def mirrored() -> nn.Module:
     return nn.Sequential(RandomFlip(), *clothes())
 
 
+# Optimisers with one thing changed -----------------------------------------------------
+
+
+class FreeLength(Muon):
+    """Muon that leaves the kernels the length that its steps give them."""
+
+    def step_of_kernel(self, kernel, lr, momentum):
+        before = kernel.clone()
+        super().step_of_kernel(kernel, lr, momentum)
+        scaled = before * (len(kernel) ** 0.5 / before.norm())
+        kernel.add_(before - scaled)  # takes the scaling back
+
+
 # The ablations: the first variant of each is the whole recipe --------------------------
 
 DIGITS = replace(OWN["mnist-99.4"], epochs=2)  # of three: eleven variants, three seeds
+BY_MUON = replace(OWN["mnist-99.5-quick"], epochs=2)  # of three: in three minutes
 CLOTHES = OWN["fashion-92"]
 
 
@@ -114,6 +130,11 @@ def digits(name: str, changed: str, network=None, **changes) -> Variant:
     if network is not None:
         changes["network"] = partial(network, DIGITS.network)
     return Variant(name, changed, replace(DIGITS, **changes))
+
+
+def by_muon(name: str, changed: str, **changes) -> Variant:
+    """The recipe for digits by Muon with these fields changed."""
+    return Variant(name, changed, replace(BY_MUON, **changes))
 
 
 def fashion(name: str, changed: str, **changes) -> Variant:
@@ -190,7 +211,27 @@ for length in (2, 4, 8, 16):
             network=mirrored,
         ),
     ]
-ABLATIONS = {"mnist": MNIST, "fashion": FASHION, "mirror": MIRROR}
+MUON = [
+    by_muon("whole", "nothing: Muon for kernels, AdamW at a peak of 0.015 for the rest"),
+    by_muon(
+        "AdamW",
+        "AdamW at a peak of 0.015 for kernels, too",
+        optimizer=partial(torch.optim.AdamW, lr=0.015, weight_decay=0.01, fused=True),
+    ),
+    by_muon(
+        "AdamW's own",
+        "optimiser, batches and warm-up of mnist-99.5: AdamW, 0.01, 128, a quarter",
+        optimizer=OWN["mnist-99.5"].optimizer,
+        batch_size=OWN["mnist-99.5"].batch_size,
+        warmup=OWN["mnist-99.5"].warmup,
+    ),
+    by_muon(
+        "free length",
+        "the length of kernels is not kept",
+        optimizer=partial(FreeLength, lr=0.15, adam_lr=0.015),
+    ),
+]
+ABLATIONS = {"mnist": MNIST, "fashion": FASHION, "mirror": MIRROR, "muon": MUON}
 EXAMPLES = {"mirror": 20_000}  # of the 50,000 that are not held out; else all of them
 
 
