@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import ablations
 from lessons_src.models import RandomFlip
+from lessons_src.muon import Muon
 
 ABLATIONS = {k: {v.name: v.recipe for v in vs} for k, vs in ablations.ABLATIONS.items()}
 
@@ -68,6 +69,25 @@ def test_first_layers_of_the_ablation_on_clothes():
     norms = [first[key].flatten(1).norm(dim=1) for key in ("random", "whole")]
     torch.testing.assert_close(*norms)
     assert torch.equal(first["random"][8:], -first["random"][:8])
+
+
+def test_free_length_is_muon_without_the_scaling():
+    """The kernel plus the same step: what Muon does, but from where the kernel is."""
+    kernel = 5 * torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+    moved = {}
+    for kind in (Muon, ablations.FreeLength):
+        weight = torch.nn.Parameter(kernel.clone())
+        optimizer = kind([weight, torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        for _ in range(2):  # the second with a velocity
+            start = weight.detach().clone()
+            weight.grad = kernel.flip(0)
+            optimizer.step()
+        moved[kind] = start, weight.detach()
+    start, after = moved[Muon]
+    step = start * (6**0.5 / start.norm()) - after
+    start, after = moved[ablations.FreeLength]
+    torch.testing.assert_close(start - after, step, atol=1e-5, rtol=0)
+    assert after.norm() > 20 > 6**0.5
 
 
 def test_the_command_measures_its_variants_and_writes_them(tmp_path, monkeypatch):

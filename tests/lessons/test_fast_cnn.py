@@ -11,12 +11,14 @@ from scipy import stats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lessons_src import models, recipes, records
+from benchmarks import ablations
+from lessons_src import models, muon, recipes, records
 from lessons_src.data import Split
 
 LESSON = "fast_cnn"
 FUNCTIONS = (
-    "multiply_adds size_of conv_layers cnn Crop recipe against_whole small quick wide"
+    "multiply_adds size_of conv_layers cnn Crop recipe against_whole small quick wide "
+    "number_for_most orthogonal"
 )
 NETWORKS = [
     models.r1a,
@@ -71,6 +73,17 @@ def test_eq_multiply_adds(c_in, c_out, k, side):
     products = F.unfold(x, k).numel() * c_out  # (1, C_in k k, places)
     assert products == c_out * out * out * c_in * k * k
     assert operations(nn.Conv2d(c_in, c_out, k), x) == 2 * products
+
+
+@pytest.mark.parametrize("shape", [(4, 9), (9, 4), (6, 6)])
+def test_eq_singular_values(shape):
+    """The products of the left are the polynomial on each value of PyTorch's own
+    decomposition, for any a, b and c; also where two values are equal or one is 0."""
+    U, s, Vh = torch.linalg.svd(drawn(shape), full_matrices=False)
+    s[1], s[-1] = s[0], 0.0
+    X, (a, b, c) = (U * s) @ Vh, (0.7, -1.9, 2.3)
+    left = a * X + b * X @ X.mT @ X + c * X @ X.mT @ X @ X.mT @ X
+    close(left, (U * (a * s + b * s**3 + c * s**5)) @ Vh)
 
 
 # The networks ---------------------------------------------------------------------------
@@ -177,6 +190,41 @@ def test_recipe_is_that_of_the_module(page):
     pairs = zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
     for a, b in pairs:
         torch.testing.assert_close(a, b)
+
+
+# Muon -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(64, 288), (16, 25), (40, 3), (1, 9), (5, 5)])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 1e6])
+def test_the_page_has_the_module_orthogonal(page, shape, scale):
+    """To the last bit, for wide and tall matrices, tiny and huge ones, and zeros."""
+    matrix = scale * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for steps in (1, 5):
+        made = page["orthogonal"](matrix, steps)
+        assert torch.equal(made, muon.orthogonal(matrix, steps))
+
+
+def test_number_for_most_counts_the_largest(page):
+    """Of the squares 81, 9.61, 9 and 1 the first two hold 90 %; and at both ends."""
+    Q, _ = torch.linalg.qr(drawn((4, 4)))
+    values = torch.tensor([1, 3.1, 9, 3]).double()
+    assert page["number_for_most"](Q * values) == 2
+    assert page["number_for_most"](Q) == 4
+    assert page["number_for_most"](Q[:, :1] @ Q[:1]) == 1
+
+
+def test_the_ablation_of_muon_is_what_the_page_says():
+    """Two epochs in batches of 256 of the network of `mnist-99.4`, held-out images; the
+    variants are those of today's code."""
+    record = records.recorded("ablation-muon")
+    recipe = recipes.OWN[record["of"]]
+    assert recipe.network is recipes.OWN["mnist-99.4"].network
+    assert (record["epochs"], record["batch_size"]) == (2, 256)
+    assert record["optimizer"] == "Muon" and record["measured_on"] == "validation"
+    names = [row["name"] for row in record["variants"]]
+    assert names == [variant.name for variant in ablations.MUON]
+    assert all(len(row["runs"]) == 3 for row in record["variants"])
 
 
 # The ablation ---------------------------------------------------------------------------
