@@ -47,7 +47,7 @@ TARGETS = [
     Target("mnist-99-quick", "CNN to 99 %", 0.99, 40, 80, ("R3", "R1b")),
     Target("mnist-99.4-quick", "CNN to 99.4 %", 0.994, 20, 10),
     Target("mnist-99.5-quick", "CNN to 99.5 %", 0.995, 40, 25),
-    Target("mnist-small-quick", LIGHT, 0.994, 60, 30, parameters=8000),
+    Target("mnist-small", LIGHT, 0.994, 60, 30, parameters=8000),
     Target("fashion-91", "clothes to 91 %", 0.91, 12, 30, ("R4",)),
     Target("fashion-92", "clothes to 92 %", 0.92, 10, 20, ("R4",)),
     Target("fashion-93", "clothes to 93 %", 0.93, 45, 25),

@@ -229,7 +229,6 @@ OWN = [
     images(name="mnist-99.5", network=medium, epochs=5),
     by_muon(name="mnist-99.5-quick", network=medium, epochs=3),
     images(name="mnist-small", network=tiny, epochs=14),
-    by_muon(name="mnist-small-quick", network=tiny, epochs=10),
     fashion(name="fashion-91", network=clothes, epochs=1),
     fashion(name="fashion-92", network=clothes, epochs=2),
     fashion(
