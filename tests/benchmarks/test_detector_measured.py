@@ -193,13 +193,13 @@ def test_the_summary_is_the_sum(record):
 
 
 def test_what_was_reached_is_kept(record):
-    """Of the planted ones 95 % named, of the held-out ones 88 % (the aim of 90 is missed by
-    one), an alarm in fifty at most (the aim is none), two seconds of the processor for a
-    check; both other tools, where they were measured, name fewer."""
+    """Of the planted ones 95 % named, of the held-out ones 90 %, an alarm in 25 at most (the
+    aim is none), two seconds of the processor for a check; both other tools, where they
+    were measured, name fewer."""
     ours = record["summary"]["detector"]
     assert ours["planted"]["named"] >= 0.95 * ours["planted"]["of"]
-    assert ours["held_out"]["named"] >= 0.88 * ours["held_out"]["of"]
-    assert ours["sound"]["alarms"] <= 0.02 * ours["sound"]["of"]
+    assert ours["held_out"]["named"] >= 0.9 * ours["held_out"]["of"]
+    assert ours["sound"]["alarms"] <= 0.04 * ours["sound"]["of"]
     assert ours["processor_seconds"]["high"] < 2
     for tool in record["versions"]:
         other = record["summary"][tool]["planted"]

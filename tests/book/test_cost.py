@@ -113,6 +113,7 @@ def test_a_lower_bound_is_called_one(page):
     theirs = {"recipe": "R", "epochs": 9, "published_epochs": 4}
     bound = {
         "what": "x",
+        "name": "mlp-97",
         "theirs": theirs | {"seconds": {"median": 20}},
         "ours": {"seconds": {"median": 2}},
         "ratio": {"median": 12, "low": 10},
