@@ -165,7 +165,7 @@ function fitType(svg, grounds, { available, most, type, legible }, boxOf) {
     const shown = thinned(words);
     if (!keepsApart([...shown], markers, frames)) continue;
     enlarge(words, shown, made.factor);
-    show(svg, made.bounds);
+    showBox(svg, made.bounds);
     break;
   }
   width = Math.min(width, most);
@@ -173,7 +173,7 @@ function fitType(svg, grounds, { available, most, type, legible }, boxOf) {
   return width;
 }
 
-function show(svg, { left, right, top, bottom }) {
+function showBox(svg, { left, right, top, bottom }) {
   const box = [left, top, right - left, bottom - top];
   svg.setAttribute("viewBox", box.map((number) => number.toFixed(2)).join(" "));
   // the ratio of a drawing is that of its attributes

@@ -96,7 +96,8 @@ def test_batch_norms_are_folded_rightly():
 
 def test_occlusion_is_the_lessons(mnist, model):
     """The map of the evidence is what the lesson on looking inside computes."""
-    lesson = definitions("inside_the_network", "occlusion")["occlusion"]
+    names = ("corners", "blacked_out", "occlusion")
+    lesson = definitions("inside_the_network", *names)["occlusion"]
     images = mnist.test.images[:1]  # 169 squares on it
     x = digit.normalised(digit.stored(), images)
     expected = lesson(model, x, digit.logits_of(model, x).argmax(1))

@@ -36,11 +36,14 @@ def test_the_references_lead_back():
     assert len(cited) >= 60
     for lesson, anchor in cited:
         assert f'id="{anchor}"' in page(lesson), (lesson, anchor)
+    tutorials = ("journey", "nnpart2", "r3", "r4", "r5")  # in a list of their own
     linked = {
         (lesson, key)
         for lesson in LESSONS
         for key, entry in entries().items()
-        if address_of(entry) and f'href="{address_of(entry)}"' in page(lesson)
+        if key not in tutorials
+        and address_of(entry)
+        and f'href="{address_of(entry)}"' in page(lesson)
     }
     assert len(linked) == len(cited)
     for tutorial in ("R1", "R2", "R3", "R4", "R5"):

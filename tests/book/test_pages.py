@@ -81,8 +81,9 @@ REACHED = """() => {
             && /auto|scroll/.test(getComputedStyle(e).overflowX);
     });
 }"""
-# Where the lines that are wrong must be read.
+# Where lines that are wrong, or two libraries, must be read.
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.35}
+CODE_IS_THE_SUBJECT["lessons/A1_pytorch_and_keras"] = 0.3  # two libraries side by side
 # Where axe looks and lessons are used in `make test`; the sweep does so on every page.
 ONE_OF_EACH_KIND = [PAGES[0], "book/running", "book/draw", "book/playground", "book/cost"]
 ONE_OF_EACH_KIND += ["book/glossary", "book/references", "book/cheatsheet", LESSONS[2]]

@@ -510,7 +510,7 @@ def test_labels_follow_a_permutation_and_a_mixture():
         right = weight * soft[a] + (1 - weight) * soft[b]
         wrong = weight * soft[c] + (1 - weight) * soft[a]
         for y, low, high in ((right, 0.0, 0.0), (wrong, 0.6, 1.0)):
-            loss = SimpleNamespace(target=y, logits=torch.zeros(100, 10))
+            loss = SimpleNamespace(target=y, logits=torch.zeros(100, 10), grad=None)
             forward = SimpleNamespace(x=3 * x + 1, losses=[loss])
             assert low <= mixed_apart(forward, images, labels) <= high
 
