@@ -11,6 +11,7 @@ import pytest
 import torch
 from built_book import DESK, PHONE, ROOT, on_disk
 from lesson_source import close, definitions
+from playwright.sync_api import expect
 
 from lessons_src import data, recipes
 from tools import digit, digit_pages, strokes
@@ -320,14 +321,14 @@ def test_drawn_by_keyboard(page):
     field, said = page.locator(FIELD), page.locator(".nn-draw-said")
     page.evaluate("document.querySelector('.bd-article a[href*=fast_cnn]').focus()")
     page.keyboard.press("Tab")
-    assert field.evaluate("e => e === document.activeElement")
+    expect(field).to_be_focused()
     press = page.keyboard.press
     for _ in range(8):
         press("Home")  # up and left
     for _ in range(2):
         press("ArrowUp")
     press("Space")
-    assert said.inner_text() == "Pen down."
+    expect(said).to_have_text("Pen down.")
     for _ in range(14):
         press("ArrowRight")
     page.keyboard.down("ArrowDown")
@@ -340,7 +341,7 @@ def test_drawn_by_keyboard(page):
     settled(page, "7")
     said.filter(has_text=re.compile("^(This|Which).*7 with")).wait_for(state="attached")
     press("Enter")
-    assert re.search(r"pen is up, at \d+ percent .* 7 with", said.inner_text())
+    expect(said).to_have_text(re.compile(r"pen is up, at \d+ percent .* 7 with"))
     press("Backspace")
     settled(page, "Draw a digit")
     press("Space")
