@@ -308,6 +308,7 @@ class Watch(TorchFunctionMode):
         self.broadcast = None  # shapes
         self.own, self.latest = {}, {}
         self.stepping = self.clipping = self.for_input = False
+        self.inside = []  # optimizers whose step has begun: one may call that of its class
         self.generators, self.returned, self.complete = {}, None, False
 
     @property
@@ -377,6 +378,9 @@ class Watch(TorchFunctionMode):
         self.latest[p] = grad.clone()
 
     def before_step(self, optimizer, arguments, options):
+        self.inside.append(optimizer)
+        if self.inside.count(optimizer) > 1:
+            return
         self.stepping = True
         closure = bool(arguments[1:] or options.get("closure"))
         lr = float(optimizer.param_groups[0]["lr"])
@@ -390,6 +394,9 @@ class Watch(TorchFunctionMode):
             step.before = {p: p.detach().clone() for p in held}
 
     def after_step(self, optimizer, arguments, options):
+        self.inside.remove(optimizer)
+        if optimizer in self.inside:
+            return
         step = self.steps[-1]
         step.change = {p: p.detach() - old for p, old in step.before.items()}
         self.own, self.pending, self.stepping = {}, 0, False

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks import detector, planted, planted_bugs
 from benchmarks.planted import shuffled
-from lessons_src import data, published
+from lessons_src import data, published, recipes
 from lessons_src.data import Split
 from lessons_src.detector import check_training
 
@@ -245,3 +245,23 @@ def test_the_narrowest_recipe_raises_no_alarm(real_digits):
         torch.manual_seed(seed)
         setting = detector.recipe_setting(published.AS_PUBLISHED["R1a"], loaded)
         assert detector.by_detector(setting) == []
+
+
+@pytest.mark.parametrize("is_stepped", [True, False])
+def test_a_step_that_calls_the_step_of_its_class(is_stepped):
+    """Muon's step ends with AdamW's: one step, with one rate for every batch. (Of all
+    images, since the first batches of a short schedule are near its peak.)"""
+    whole = data.load("mnist")
+    for _ in range(2):  # the second of a class counts both steps: torch wraps its step
+        setting = detector.recipe_setting(recipes.OWN["mnist-99.5-quick"], whole)
+    if not is_stepped:
+        plain = planted_bugs.loop(lambda *batch: one_step(setting.loss_fn, *batch))
+        setting = replace(setting, train_epoch=plain)
+    expected = set() if is_stepped else {"schedule_never_moves"}
+    assert kinds(setting) == expected
+
+
+def one_step(loss_fn, model, x, y, optimizer):
+    optimizer.zero_grad()
+    loss_fn(model(x), y).backward()
+    optimizer.step()
