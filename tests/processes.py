@@ -2,7 +2,10 @@
 
 import os
 import pickle
+import threading
 import traceback
+
+from tqdm import tqdm
 
 
 def start_child(work, uid=None):
@@ -10,6 +13,9 @@ def start_child(work, uid=None):
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:  # nothing of pytest may run here: it ends by _exit, whatever happens
+        tqdm.set_lock(
+            threading.RLock()
+        )  # not the one shared with a parent that outlives it
         try:
             if uid is not None:
                 os.setgid(uid)

@@ -14,6 +14,7 @@ import pytest
 import requests  # before a process is made that may not read the library
 import torch
 from processes import result_of, start_child
+from tqdm import tqdm
 
 from lessons_src import data, recipes
 
@@ -411,6 +412,26 @@ def test_killed_in_the_middle(tiny, server, tmp_path, monkeypatch):
     assert result_of(*child) is None
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     assert not data.load("mnist", tmp_path).standin
+
+
+def test_a_killed_child_keeps_no_lock():
+    """Bars of tqdm share a lock between processes: a child that is killed with it would
+    hold up every later bar of this one."""
+    reading, writing = os.pipe()
+
+    def work():
+        tqdm.get_lock().acquire()
+        os.write(writing, b"locked")
+        time.sleep(60)
+
+    child = start_child(work)
+    assert os.read(reading, 6) == b"locked"
+    os.kill(child[0], signal.SIGKILL)
+    assert result_of(*child) is None
+    bar = threading.Thread(target=lambda: tqdm(total=1, disable=True), daemon=True)
+    bar.start()
+    bar.join(10)
+    assert not bar.is_alive(), "the next bar waits for a process that has ended"
 
 
 def test_a_mirror_that_is_left_does_not_hold_the_process(monkeypatch):
