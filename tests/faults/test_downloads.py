@@ -417,6 +417,7 @@ def test_killed_in_the_middle(tiny, server, tmp_path, monkeypatch):
 def test_a_killed_child_keeps_no_lock():
     """Bars of tqdm share a lock between processes: a child that is killed with it would
     hold up every later bar of this one."""
+    tqdm.get_lock()  # made before the child
     reading, writing = os.pipe()
 
     def work():
