@@ -219,6 +219,11 @@ MUON = [
         optimizer=partial(torch.optim.AdamW, lr=0.015, weight_decay=0.01, fused=True),
     ),
     by_muon(
+        "AdamW 0.01",
+        "AdamW at the peak that was tuned for it, in the batches and warm-up of Muon",
+        optimizer=OWN["mnist-99.5"].optimizer,
+    ),
+    by_muon(
         "AdamW's own",
         "optimiser, batches and warm-up of mnist-99.5: AdamW, 0.01, 128, a quarter",
         optimizer=OWN["mnist-99.5"].optimizer,

@@ -47,6 +47,7 @@ WIDTHS = {
 EXAMPLES = (1000, 3000, 10_000, 30_000, 60_000)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 PRODUCTS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+ADAMW = partial(torch.optim.AdamW, lr=1e-3, fused=True)
 COPIES = tuple(4**k * 1024 for k in range(2, 10))  # 16 KB, in a cache, to 256 MB, outside
 
 
@@ -156,15 +157,14 @@ def line(points: list[dict]) -> dict:
     return {"points": points, "slope": slope(sizes, seconds), "slope_of_largest": largest}
 
 
-def step_of(network, batch: int, channels_last: bool):
+def step_of(network, batch: int, channels_last: bool, optimizer=ADAMW):
     """A training step of a network on noise, as `fit` does it, and its parameters."""
     torch.manual_seed(0)
     model = network().train()
     if channels_last:
         model = model.to(memory_format=torch.channels_last)
     x, y = torch.rand(batch, 1, 28, 28), torch.arange(batch) % 10  # (B, 1, 28, 28), (B,)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    step = training_step(model, x, y, F.cross_entropy, optimizer)
+    step = training_step(model, x, y, F.cross_entropy, optimizer(model.parameters()))
     return step, sum(p.numel() for p in model.parameters())
 
 
@@ -245,7 +245,7 @@ def roofline(budget: float) -> list[dict]:
     rows = []
     for recipe in recipes.OWN.values():
         step, parameters = step_of(
-            recipe.network, recipe.batch_size, recipe.channels_last
+            recipe.network, recipe.batch_size, recipe.channels_last, recipe.optimizer
         )
         operations_by_kind, bytes_by_kind = operations(step), traffic(step)
         row = {

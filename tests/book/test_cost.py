@@ -111,26 +111,28 @@ def test_a_lower_bound_is_called_one(page):
     """A tutorial that never got there: "at least", before its seconds and the ratio.
     A goal that the course missed has no ratio."""
     theirs = {"recipe": "R", "epochs": 9, "published_epochs": 4}
+    theirs |= {"prepare": {"median": 0.25}}
     bound = {
         "what": "x",
         "name": "mlp-97",
         "theirs": theirs | {"seconds": {"median": 20}},
-        "ours": {"seconds": {"median": 2}},
+        "ours": {"seconds": {"median": 2}, "prepare": {"median": 0.5}},
+        "others": [],
         "ratio": {"median": 12, "low": 10},
         "parts": {"loader": 4, "network": 1, "epochs": 2.5, "rest": 1, "product": 10},
         "dates": ["2026-01-01"],
         "at_least": True,
     }
     missed = bound | {"what": "y", "ratio": None, "at_least": False, "parts": None}
-    record = classroom(
-        limit=20,
-        targets=[bound, missed, bound | {"what": "z", "theirs": None, "parts": None}],
-    )
+    first = bound | {"what": "a pass"}
+    alone = bound | {"what": "z", "theirs": None, "parts": None}
+    record = classroom(limit=20, targets=[first, bound, missed, alone])
     shown, _ = page(race=record)
     by = "R, 9 epochs (its recipe: 4)"
     assert f"| x | {by} | at least 20.0 | 2.00 | at least 10 |" in shown
     assert f"| y | {by} | 20.0 | 2.00 | goal not reached |" in shown
-    assert "| x | 10 | 4.00 | 1.00 | 2.50 | 1.00 |" in shown and "| z |" not in shown
+    made_of = "4.00 | 1.00 | at least 2.50 | 1.00 | 0.25 | 0.50"
+    assert f"| x | 10 | {made_of} |" in shown and "| z |" not in shown
 
 
 def test_stored_as_run():
