@@ -181,8 +181,7 @@ def test_panels_are_stacked_and_put_back(visit):
     it; on a desk the drawing is the one that was stored."""
     tab = visit(on_disk(LESSON), PHONE)
     stacked = ".nn-figure > svg:has(.nn-lent)"
-    tab.wait_for_timeout(500)
-    assert tab.locator(stacked).count() > 0, "no panel got its numbers: see panels.js"
+    tab.wait_for_selector(stacked)  # no panel gets its numbers: see panels.js
     svg = tab.locator(stacked).first.element_handle()
     boxes = svg.evaluate("""svg => [...svg.querySelectorAll(":scope > g > g")].slice(1)
         .map(panel => panel.getBoundingClientRect().toJSON())""")
@@ -221,7 +220,8 @@ def test_another_host_is_refused(browser, host, address):
         add("link", {rel: "stylesheet", href: there + "a.css"});
         add("iframe", {src: there});
         await fetch(there).catch(() => {});
-        await new Promise(resolve => setTimeout(resolve, 200));
+        for (let i = 0; i < 100 && new Set(refused).size < 5; i++)
+            await new Promise(resolve => setTimeout(resolve, 100));
         return refused.concat(window.ran ? "ran" : []);
     }""")
     tab.close()

@@ -107,8 +107,11 @@ def test_the_bar_on_a_phone(visit):
     lesson = next(lesson for lesson in ALL if lesson.page == LESSON)
     sections = tab.locator(".bd-article > section > section")
     for number in range(sections.count()):
-        sections.nth(number).evaluate("section => section.scrollIntoView()")
-        tab.wait_for_timeout(100)
+        sections.nth(number).evaluate("""async section => {
+            section.scrollIntoView();
+            for (let frame = 0; frame < 3; frame++)  // the bar is told in the next one
+                await new Promise(requestAnimationFrame);
+        }""")
         said = tab.locator(".nn-place-minutes").inner_text()
         minutes.append(
             int(re.match(r"(?:about )?(\d+) min left$", said)[1]) if said else 0

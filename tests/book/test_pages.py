@@ -360,8 +360,7 @@ def test_phone_menu(visit):
         menu.click()
         assert link.is_visible()
         close()
-        tab.wait_for_timeout(100)
-        assert not link.is_visible()
+        link.wait_for(state="hidden")
     menu.click()
     link.click()
     tab.wait_for_url("**/glossary.html")
@@ -381,9 +380,8 @@ def test_headings_menu_on_a_phone(visit):
     link = tab.locator("dialog[open] a.nav-link").last
     target = link.get_attribute("href")
     link.click()
-    tab.wait_for_timeout(200)
-    assert tab.locator("dialog[open]").count() == 0
-    assert tab.url.endswith(target)
+    tab.locator("dialog[open]").wait_for(state="detached")
+    tab.wait_for_url(f"**{target}")
 
 
 def test_welcome_lists_the_lessons_that_there_are(browser):

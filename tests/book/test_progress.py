@@ -21,12 +21,12 @@ def answer(tab, number: int, right: bool) -> None:
     kind = ".nn-right" if right else ".nn-wrong"
     for choice in quiz.get_by_role("radio").all():
         choice.click()
-        tab.wait_for_function(
-            """quiz => [...quiz.querySelectorAll('.nn-right, .nn-wrong')]
-                .some(reason => reason.checkVisibility())""",
+        tab.wait_for_function(  # the reason of this choice in place of the last one's
+            """quiz => quiz.querySelector('.nn-chosen input:checked')
+                && [...quiz.querySelectorAll('.nn-right, .nn-wrong')]
+                    .some(reason => reason.checkVisibility())""",
             arg=quiz.element_handle(),
         )
-        tab.wait_for_timeout(60)  # the reason of this choice in place of the last one's
         if quiz.locator(f"{kind}:visible").count():
             return
 
