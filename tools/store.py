@@ -158,7 +158,7 @@ def number_cells(cells: list) -> None:
 
 
 def set_folds(cell) -> None:
-    """Name the folds of the book, and fold in Jupyter what the book folds."""
+    """Name the folds of the book; Jupyter and Colab fold what the book folds."""
     tags = cell.metadata.get("tags", [])
     if cell.source.startswith("quiz(") and "hide-input" not in tags:
         tags = [*tags, "hide-input"]  # its code holds the right answer
@@ -169,10 +169,9 @@ def set_folds(cell) -> None:
                 "code_prompt_show": f"Show the {name}",
                 "code_prompt_hide": f"Hide the {name}",
             }
-    if "setup" in tags:
-        cell.metadata["cellView"] = "form"  # Colab shows its title alone
     if {"hide-input", "remove-input", "setup"} & set(tags):
         cell.metadata["jupyter"] = {"source_hidden": True}
+        cell.metadata["cellView"] = "form"  # the same for Colab
 
 
 def normalise_outputs(cell) -> None:

@@ -372,6 +372,17 @@ def test_plain_words(lesson):
 
 
 @every_lesson
+def test_what_the_book_folds_is_folded_everywhere(lesson):
+    """Jupyter and Colab have a mark of their own each, on these cells and no other: a quiz
+    would show its answer, a poster a screen of code before the first sentence."""
+    for cell in code(lesson):
+        folded = bool({"hide-input", "remove-input", "setup"} & set(tags(cell)))
+        in_jupyter = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        on_colab = cell.metadata.get("cellView") == "form"
+        assert in_jupyter == on_colab == folded, cell.source[:80]
+
+
+@every_lesson
 def test_the_setup_is_out_of_the_way(lesson):
     """The first code is the set-up: six lines, folded in Jupyter and on Colab under its
     title, not in the book. The imports follow the poster in a cell of their own."""
