@@ -4,7 +4,8 @@
     python -m benchmarks.record mnist-99 --validation           for tuning; writes nothing
     python -m benchmarks.record R1b --checkpoints runs/        can be interrupted
 
-Each network is measured once on the test split. On a GPU, where there is one, the record
+Each trained network is measured on the test split: once, or after every epoch where the
+tutorial prints so. On a GPU, where there is one, the record
 is called NAME-cuda. The seconds are those of training alone.
 """
 
