@@ -21,7 +21,8 @@ from lessons_src.data import Dataset, Split
 from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
 from lessons_src.muon import Muon
-from lessons_src.train import check_split, evaluate, fit, seed_everything, warmup_decay
+from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
+from lessons_src.train_checks import check_split
 
 HELD_OUT = 10_000  # training images to tune on
 

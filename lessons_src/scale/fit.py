@@ -17,15 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
-from lessons_src.train import (
-    History,
-    TrainingError,
-    batches,
-    check_split,
-    check_training,
-    diverged,
-    kept,
-)
+from lessons_src.train import History, TrainingError, batches, kept
+from lessons_src.train_checks import check_split, check_training, diverged
 
 
 def fit(

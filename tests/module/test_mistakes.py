@@ -27,14 +27,13 @@ from lessons_src.scale import checkpoint, distributed, graph, run
 from lessons_src.scale import fit as scale_fit
 
 MODULES = (
-    "data download standin train models muon recipes published records figures svg "
-    "interactive files expect scale.checkpoint scale.distributed scale.fit scale.graph "
-    "scale.run"
+    "data download standin train train_checks models muon recipes published records "
+    "figures svg interactive files expect scale.checkpoint scale.distributed scale.fit "
+    "scale.graph scale.run"
 )
 # Modules and functions that lessons do not call: what reaches them is checked before.
 INSIDE = """
-    download standin svg files expect published muon train.check_training
-    train.check_split train.check_generator train.check_pair train.device_of train.kept train.diverged
+    download standin svg files expect published muon train_checks train.kept
     train.History.last_epoch recipes.Recipe.described figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
