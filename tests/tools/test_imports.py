@@ -14,7 +14,7 @@ ROADS = [
     "expect files standin download data train_checks train models muon recipes published "
     "scale.distributed scale.fit scale.checkpoint scale.graph scale.run",
     "expect svg figures interactive",
-    "exercises.limits exercises exercises.forbidden exercises.*",
+    "exercises.limits exercises.compare exercises exercises.forbidden exercises.*",
     "detector.findings detector.watch detector.evidence detector.checks detector",
     "expect records",
 ]
