@@ -1,6 +1,17 @@
 """The small shared module of *Neural Networks That Run*.
 
-Data flow one way: data -> train -> (figures, check, interactive) -> a lesson.
+On the ground floor is what lessons are written with. Each imports only what stands
+before it:
+
+    data -> train -> models -> recipes      images, the loop, networks, trainings as data
+    figures -> interactive                  what a page shows
+    records                                 what longer trainings gave
+    exercises/                              a file for the exercises of each lesson
+    detector/                               finds the bugs with which a network still trains
+
+`scale/` is the floor above: checkpoints, ranks, CUDA graphs and a command line, built
+around `train.fit` and the recipes. The other files are private parts of these: `download`
+and `standin` of `data`, `train_checks` of `train`, `svg` of `figures`.
 """
 
 import warnings
