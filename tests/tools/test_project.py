@@ -129,6 +129,15 @@ def test_the_encoding_is_named():
         assert not lines, f'{path}, line {lines[0]}: name encoding="utf-8"'
 
 
+def test_lines_are_as_the_formatter_has_them():
+    """Nothing of ours is left out of `ruff format`, or another hand formats it anew."""
+    folders = ("lessons_src", "tools", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in [*files, ROOT / "conftest.py"]:
+        left = re.search(r"# fmt: (skip|off)", path.read_text(encoding="utf-8"))
+        assert not left, f"{path}: take out {left[0]!r}, and run ruff format"
+
+
 def test_readme_names_pictures_and_modules_that_exist():
     """Every picture of the README is there, and every module that is run by name."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
