@@ -1,5 +1,4 @@
-"""A training run as data: what a recipe is, how it is run, the course's
-own.
+"""A training run as data: what a recipe is, how it is run, and the course's own ones.
 
 `OWN` holds the course's recipes by name; those of the published results are in
 `lessons_src.published`. `python -m lessons_src.scale.run NAME` runs one from the
@@ -88,6 +87,11 @@ class Recipe:
             "shuffle": self.shuffle,
             "choices": self.choices,
         }
+
+
+def by_name(*recipes: Recipe) -> dict[str, Recipe]:
+    """The recipes, each under its own name."""
+    return {recipe.name: recipe for recipe in recipes}
 
 
 def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
@@ -207,7 +211,7 @@ muon = partial(Muon, lr=0.15, adam_lr=0.015)
 by_muon = partial(images, batch_size=256, optimizer=muon, warmup=0.1)
 fashion = partial(images, dataset="fashion-mnist", batch_size=64)
 slower = partial(adamw, lr=0.006, weight_decay=0.05)
-OWN = [
+OWN = by_name(
     digits(
         name="mlp-97",
         network=partial(mlp, 784, 128, 10),
@@ -246,5 +250,4 @@ OWN = [
         optimizer=slower,
         mirror_at_test=True,
     ),
-]
-OWN = {recipe.name: recipe for recipe in OWN}
+)

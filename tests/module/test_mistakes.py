@@ -34,7 +34,8 @@ MODULES = (
 # Modules and functions that lessons do not call: what reaches them is checked before.
 INSIDE = """
     download standin svg files expect published muon train_checks train.kept
-    train.History.last_epoch recipes.Recipe.described figures.caption_html
+    train.History.last_epoch recipes.by_name recipes.Recipe.described
+    figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
     interactive.html_pages interactive.one_page interactive.one_page_by_kernel
@@ -42,8 +43,8 @@ INSIDE = """
     checkpoint.rates checkpoint.rate_at checkpoint.fingerprint checkpoint.check_same
     checkpoint.write checkpoint.restore checkpoint.cuda_random_state
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
-    fit.replicate graph.tensors_of run.end run.arguments run.whole
-    run.run run.check_device run.check_writable run.splits
+    fit.replicate graph.tensors_of run.end run.arguments run.whole_number
+    run.run run.check_device run.check_writable run.load_for
     run.notices run.trained run.report run.write
 """
 # Nothing can be given to them, or whatever is given is right.
