@@ -1,5 +1,7 @@
-"""Published files, each verified by its SHA-256: from the disk where it is whole, else
-from the first of several mirrors that sends it in time.
+"""Published files, each verified by its SHA-256.
+
+A file is read from the disk where it is whole there, and else from the first of several
+mirrors that sends it in time.
 """
 
 import hashlib

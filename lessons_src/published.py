@@ -1,9 +1,8 @@
-"""Published results: what their sources say (`PUBLISHED`), and their recipes
-(`AS_PUBLISHED`).
+"""Published results: what their sources say, and their recipes.
 
-The recipes are exactly the published ones; where one is silent, the choice is stated.
-Only the loader is another: tensors in memory, same values, same batches of shuffled
-examples.
+`PUBLISHED` holds what the sources say, `AS_PUBLISHED` the recipes. These are exactly the
+published ones; where one is silent, the choice is stated. Only the loader is another:
+tensors in memory, same values, same batches of shuffled examples.
 """
 
 from dataclasses import dataclass, replace

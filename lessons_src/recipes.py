@@ -95,11 +95,11 @@ def by_name(*recipes: Recipe) -> dict[str, Recipe]:
 
 
 def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
-    """What the recipe trains on and what it is measured on: the test split, or, for
-    tuning, training images that are held out.
+    """What the recipe trains on, and what it is measured on.
 
-    DataError where the real data cannot be had: numbers from the stand-in digits are
-    never recorded.
+    It is measured on the test split, or, for tuning, on training images that are held
+    out. DataError where the real data cannot be had: numbers from the stand-in digits
+    are never recorded.
     """
     expect_type("recipe", recipe, Recipe)
     loaded = data.load(recipe.dataset)
@@ -120,11 +120,11 @@ def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
 
 
 def run(
-    recipe: Recipe, train: Split, test: Split, seed: int, fit=fit
+    recipe: Recipe, train: Split, test: Split, seed: int, loop=fit
 ) -> tuple[nn.Module, dict]:
     """Train from scratch and measure: network, accuracy, loss, seconds and curves.
 
-    fit: `train.fit`, or another function that takes the same arguments. The seconds
+    loop: `train.fit`, or another function that takes the same arguments. The seconds
     are those of training alone. The network goes to the device that `train` lies on.
     """
     expect_type("recipe", recipe, Recipe)
@@ -132,7 +132,7 @@ def run(
     check_split(test)  # now, and not after the training
     model, optimizer, scheduler, generator = recipe.start(len(train), seed)
     model.to(train.images.device)
-    history = fit(
+    history = loop(
         model,
         train,
         recipe.epochs,
@@ -202,6 +202,10 @@ def mirrored_clothes():
     return wide_clothes([RandomFlip()])
 
 
+# Each `partial` below is the one that it names with some settings changed: `images` is
+# `digits` with another optimizer, a warm-up and channels last, so
+# images(name="mnist-99", network=small, epochs=1) is a Recipe of MNIST with batch_size 128
+# (from `digits`), warmup 0.25 (from `images`), and the three settings that it gives.
 smooth = partial(F.cross_entropy, label_smoothing=0.1)
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01, fused=True)
 digits = partial(Recipe, dataset="mnist", batch_size=128, loss_fn=smooth)

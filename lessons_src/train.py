@@ -214,8 +214,9 @@ def seed_everything(seed: int = 0) -> None:
 
 def environment() -> str:
     """One line that says on what a lesson ran: versions, device, threads."""
-    threads = torch.get_num_threads()
+    count = torch.get_num_threads()
+    threads = "1 thread" if count == 1 else f"{count} threads"
     return (
         f"PyTorch {torch.__version__}, Python {platform.python_version()}, "
-        f"{pick_device()}, {threads} thread{'' if threads == 1 else 's'}"
+        f"{pick_device()}, {threads}"
     )

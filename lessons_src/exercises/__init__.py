@@ -1,7 +1,7 @@
-"""Exercises: the reader's answer runs beside the lesson's solution, on inputs drawn anew
-each time.
+"""Exercises: the reader's answer runs beside the lesson's solution.
 
-A file of this package holds the exercises of the lesson of its name. There
+Both get the same inputs, drawn anew each time. A file of this package holds the
+exercises of the lesson of its name. There
 
     @exercise(inputs=..., mistakes={"divide by T, do not multiply": wrong_function})
     def softmax_at(logits, T):
@@ -10,6 +10,11 @@ A file of this package holds the exercises of the lesson of its name. There
 makes `softmax_at` the checker: `softmax_at(answer)` compares the reader's function
 with the solution and prints one verdict. A checker never raises, whatever the answer
 does.
+
+Where a statement forbids a ready-made function, `observe` watches the call:
+`observe=without(*SOFTMAX)` compares what the answer returns, and refuses an answer that
+calls a PyTorch function of one of the names in `SOFTMAX`. `forbidden.py` has such lists
+and other watchers. The checker's own solution and mistakes may call what they like.
 """
 
 import contextlib
@@ -51,8 +56,10 @@ def say(message: str) -> None:
 
 
 class Draw:
-    """Random inputs for one trial. `size` grows from 1: the first failure is a small
-    one."""
+    """Random inputs for one trial.
+
+    `size` grows from 1, so the first failure is a small one.
+    """
 
     def __init__(self, seed: int, size: int = 1):
         self.size, self.generator = size, torch.Generator().manual_seed(seed)
@@ -139,8 +146,7 @@ class Exercise:
         return self.verdict(answer, 0, *page)[0]
 
     def verdict(self, answer, seed: int, *page) -> tuple[bool, str]:
-        """Whether the answer is right, and the line that says so, or what is wrong and
-        where."""
+        """Whether the answer is right, and a line that says so, or says what is wrong."""
         if answer is None or answer is Ellipsis or is_stub(answer):
             return False, f"○ {self.name}: not attempted yet"
         if not callable(answer):
@@ -161,8 +167,7 @@ class Exercise:
         return True, f"✓ {self.name}: {len(trials)} of {len(trials)} checks passed"
 
     def drawn(self, seed: int) -> list[tuple[str, tuple]]:
-        """(hint, arguments) of all trials: small drawn ones, the cases, then larger
-        ones."""
+        """(hint, arguments) of all trials: small drawn ones, the cases, larger ones."""
         count = self.trials if self.inputs else 0
         sizes = [1 + number // 5 for number in range(count)]
         random = [("", self.inputs(Draw(seed + n, size))) for n, size in enumerate(sizes)]
@@ -201,8 +206,7 @@ class Exercise:
             return everywhere or hint or self.known_mistake(answer, [failed]) or self.hint
 
     def known_mistake(self, answer, trials) -> str:
-        """The hint of the first mistake that gives what the answer gives in all these
-        trials."""
+        """The hint of the first mistake that gives, in all these trials, the same."""
         try:
             given = [self.outcome(answer, inputs, self.seconds) for inputs in trials]
         except limits.TooLong:

@@ -1,5 +1,6 @@
-"""Two results compared as a reader would: what counts as the same, and in which words
-they differ.
+"""Two results compared as a reader would compare them.
+
+What counts as the same, and in which words a difference is told.
 """
 
 from collections.abc import Callable

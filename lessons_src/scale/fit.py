@@ -1,9 +1,8 @@
-"""`train.fit` and `train.evaluate` shared among the ranks of torchrun, with the same
-results.
+"""`train.fit` and `train.evaluate` shared among ranks, with the same results.
 
-The loop is that of `train.fit`; its additions are marked with "ranks". Every batch is
-cut into as many parts as there are ranks, and each rank computes the gradient of its
-part.
+torchrun starts the ranks. The loop is that of `train.fit`; its additions are marked with
+"ranks". Every batch is cut into as many parts as there are ranks, and each rank computes
+the gradient of its part.
 """
 
 import math

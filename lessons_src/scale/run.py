@@ -1,5 +1,4 @@
-"""Train a recipe of the course, measure it once on the test split, print the result in a
-line.
+"""Train a recipe of the course, measure it once on the test split, print one line.
 
   python -m lessons_src.scale.run mnist-99
   python -m lessons_src.scale.run R5 --epochs 1 --examples 6000

@@ -94,7 +94,10 @@ def test_without_torch_the_import_says_what_to_install():
 def test_modules_are_documented(path):
     """A docstring for the module, and for public functions and classes of some lines."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree)
+    says = ast.get_docstring(tree)
+    assert says, "say in a docstring what the module is for"
+    first = says.splitlines()[0]
+    assert first.endswith((".", ":")), f"its first line breaks mid-phrase: {first}"
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
             helper_of_an_exercise = path.parent.name == "exercises"
