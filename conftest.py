@@ -47,6 +47,8 @@ if not os.access(os.path.expanduser("~"), os.W_OK):
     os.environ.setdefault("MPLCONFIGDIR", tempfile.mkdtemp(prefix="lessons-"))
 
 # Importing and collecting make no garbage. Looking for it takes 4 of their 10 seconds.
+# Here and not elsewhere: only pytest imports and collects so much, and it reads this file
+# before all others. `pytest_collection_finish` below puts it back.
 gc.disable()
 
 from lessons_src import data  # noqa: E402
@@ -86,7 +88,8 @@ def pytest_report_header(config):
 
 
 def pytest_collection_finish():
-    """Collect garbage from here on, but do not look for it among what was imported."""
+    """Collect garbage from here on, but do not look for it among what was imported: the
+    other half of `gc.disable()` above."""
     gc.freeze()
     gc.enable()
 

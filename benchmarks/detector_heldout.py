@@ -429,7 +429,7 @@ def only_the_classifier_is_in_eval_mode(setting, data):
 
 @planted("evaluation_changes_model", ("resnet", "groupnorm"), FASHION)
 def averaged_weights_are_not_put_back(setting, data):
-    """The evaluation loads the moving average, and training goes on from there."""
+    """The evaluation loads the moving average, and training resumes from there."""
     ema = {k: v.detach().clone() for k, v in setting.model.state_dict().items()}
 
     def train_epoch(model, train, optimizer):

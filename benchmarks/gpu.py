@@ -44,7 +44,7 @@ AMP = torch.bfloat16
 
 
 @dataclass(frozen=True)
-class Target:
+class GpuTarget:
     """A mean test accuracy, and the seconds in which it must and should be reached."""
 
     what: str
@@ -54,56 +54,59 @@ class Target:
     recipe: Recipe
 
 
-# The networks of lessons 08 and 09 with more channels: a GPU computes them as quickly.
-digits = partial(images, batch_size=256, optimizer=partial(adamw, lr=0.015))
-fashion = partial(
+# The networks of the lessons on a fast CNN and on Fashion-MNIST with more channels: a GPU
+# computes them as quickly.
+large_digits = partial(images, batch_size=256, optimizer=partial(adamw, lr=0.015))
+large_fashion = partial(
     images,
     dataset="fashion-mnist",
     batch_size=256,
     optimizer=partial(adamw, lr=0.01),
     mirror_at_test=True,
 )
-
-
-clothes = partial(cnn, kernel=3, padded=True)
-mnist_99 = digits(
+padded_cnn = partial(cnn, kernel=3, padded=True)
+mnist_99 = large_digits(
     name="mnist-99",
     network=partial(cnn, (32,), (64, 64), (128,), augment=[Crop(26)]),
     epochs=1,
 )
-mnist_994 = digits(
+mnist_994 = large_digits(
     name="mnist-99.4",
     network=partial(cnn, (48,), (96, 96), (192,), augment=[Crop(24, shift=2)]),
     epochs=4,
 )
-mnist_995 = digits(
+mnist_995 = large_digits(
     name="mnist-99.5",
     network=partial(cnn, (64,), (128, 128), (256,), augment=[Crop(24, shift=2)]),
     epochs=8,
     batch_size=384,
 )
-small = partial(clothes, (64,), (128,), (128,), flatten=True, augment=[RandomFlip()])
-fashion_93 = fashion(name="fashion-93", network=small, epochs=8)
-medium = partial(clothes, (64, 64), (128, 128), (256,), dropout=0.2)
-moved = partial(medium, augment=[RandomFlip(), RandomShift(1)])
-fashion_94 = fashion(name="fashion-94", network=moved, epochs=16)
-large = partial(clothes, (64, 64), (128, 128, 128), (256, 256), dropout=0.3)
-fashion_95 = fashion(
+mirrored = partial(
+    padded_cnn, (64,), (128,), (128,), flatten=True, augment=[RandomFlip()]
+)
+fashion_93 = large_fashion(name="fashion-93", network=mirrored, epochs=8)
+deeper = partial(padded_cnn, (64, 64), (128, 128), (256,), dropout=0.2)
+moved = partial(deeper, augment=[RandomFlip(), RandomShift(1)])
+fashion_94 = large_fashion(name="fashion-94", network=moved, epochs=16)
+deepest = partial(padded_cnn, (64, 64), (128, 128, 128), (256, 256), dropout=0.3)
+fashion_95 = large_fashion(
     name="fashion-95",
-    network=partial(large, augment=[RandomFlip(), RandomShift(2)]),
+    network=partial(deepest, augment=[RandomFlip(), RandomShift(2)]),
     epochs=40,
     batch_size=512,
     optimizer=partial(adamw, lr=0.015),
 )
-TARGETS = [
-    Target("MNIST to 99 %", 0.99, 0.25, 0.1, mnist_99),
-    Target("MNIST to 99.4 %", 0.994, 0.6, 0.35, mnist_994),
-    Target("MNIST to 99.5 %", 0.995, 1.2, 0.6, mnist_995),
-    Target("Fashion-MNIST to 93 %", 0.93, 1.5, 0.7, fashion_93),
-    Target("Fashion-MNIST to 94 %", 0.94, 6, 3, fashion_94),
-    Target("Fashion-MNIST to 95 %", 0.95, 40, 20, fashion_95),
-]
-TARGETS = {target.recipe.name: target for target in TARGETS}
+TARGETS = {
+    target.recipe.name: target
+    for target in (
+        GpuTarget("MNIST to 99 %", 0.99, 0.25, 0.1, mnist_99),
+        GpuTarget("MNIST to 99.4 %", 0.994, 0.6, 0.35, mnist_994),
+        GpuTarget("MNIST to 99.5 %", 0.995, 1.2, 0.6, mnist_995),
+        GpuTarget("Fashion-MNIST to 93 %", 0.93, 1.5, 0.7, fashion_93),
+        GpuTarget("Fashion-MNIST to 94 %", 0.94, 6, 3, fashion_94),
+        GpuTarget("Fashion-MNIST to 95 %", 0.95, 40, 20, fashion_95),
+    )
+}
 
 
 # Training with all that a step needs on the device -------------------------------------
@@ -199,7 +202,7 @@ def train_once(recipe: Recipe, train: Split, seed: int, device, graph=True):
     }
 
 
-def measure(target: Target, train: Split, test: Split, seeds: int, device) -> dict:
+def measure(target: GpuTarget, train: Split, test: Split, seeds: int, device) -> dict:
     """The target's entry: a first training, then one for each seed."""
     recipe, one_epoch = target.recipe, replace(target.recipe, epochs=1)
     model, first = train_once(recipe, train, 0, device)
@@ -218,7 +221,9 @@ def measure(target: Target, train: Split, test: Split, seeds: int, device) -> di
     return target_entry(target, model, first, runs)
 
 
-def target_entry(target: Target, model: nn.Module, first: dict, runs: list[dict]) -> dict:
+def target_entry(
+    target: GpuTarget, model: nn.Module, first: dict, runs: list[dict]
+) -> dict:
     """What the record says about a target: settings, summaries, verdict, runs."""
 
     def values(key):
@@ -238,7 +243,7 @@ def target_entry(target: Target, model: nn.Module, first: dict, runs: list[dict]
         "must_seconds": target.must,
         "aim_seconds": target.aim,
         "ours": ours,
-        "met": verdict(target, accuracy["mean"], seconds["median"]),
+        "met": met(target, accuracy["mean"], seconds["median"]),
         "first": first,
         "before": {k: spread(values(k)) for k in ("data_seconds", "warmup_seconds")},
         "graph": {key: spread(values(key)) for key in ("step", "eager", "ratio")},
@@ -246,7 +251,7 @@ def target_entry(target: Target, model: nn.Module, first: dict, runs: list[dict]
     }
 
 
-def verdict(target: Target, accuracy: float, seconds: float) -> str:
+def met(target: GpuTarget, accuracy: float, seconds: float) -> str:
     """Which of "aim", "must" and "missed" holds, without test-time augmentation."""
     if accuracy < target.goal or seconds > target.must:
         return "missed"
@@ -283,7 +288,7 @@ def gpu_machine(device) -> dict:
     }
 
 
-def shortened(target: Target, train: Split, test: Split):
+def shortened(target: GpuTarget, train: Split, test: Split):
     """The same target with two batches of 16 images and one epoch, to see it run."""
     recipe = replace(target.recipe, epochs=1, batch_size=16)
     return replace(target, recipe=recipe), train[:40], test[:100]

@@ -374,7 +374,7 @@ def main() -> None:
         except KeyboardInterrupt:
             how = "Nothing was written."
             if args.writes:
-                how = "The same command goes on from the last whole training."
+                how = "The same command resumes from the last whole training."
             sys.exit(f"\nInterrupted. {how}")
 
 

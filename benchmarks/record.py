@@ -40,7 +40,7 @@ def run_seeds(recipe: Recipe, args, device) -> dict:
     before, runs = machine(), []
     for seed in range(args.seeds):
         fit_seed = fit_of(recipe, seed, args.checkpoints)
-        _, result = recipes.run(recipe, train, test, seed, fit=fit_seed)
+        _, result = recipes.run(recipe, train, test, seed, loop=fit_seed)
         runs.append(result)
         print(f"{recipe.name}  seed {seed}  {measured(result, args)}", flush=True)
     entry = recipe.described() | {"fingerprint": fingerprint(recipe)}
@@ -94,7 +94,7 @@ def arguments() -> argparse.Namespace:
     add("--seeds", type=int, default=3, help="runs with seeds 0 to N - 1 (3)")
     tuning = "measure on held-out training images, for tuning; writes nothing"
     add("--validation", action="store_true", help=tuning)
-    keep = "keep every epoch there, and go on from it after an interruption"
+    keep = "keep every epoch there, and resume from it after an interruption"
     add("--checkpoints", metavar="FOLDER", type=Path, help=keep)
     remark = "about the seconds, such as: other work ran beside; pages show it"
     add("--remark", default="", metavar="TEXT", help=remark)
@@ -119,7 +119,7 @@ def main() -> None:
             except KeyboardInterrupt:
                 how = "The same command" if args.checkpoints else "With --checkpoints it"
                 sys.exit(
-                    f"\n{name}: interrupted. {how} goes on from the last whole epoch."
+                    f"\n{name}: interrupted. {how} resumes from the last whole epoch."
                 )
 
 

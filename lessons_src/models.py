@@ -1,5 +1,7 @@
-"""The layers and networks that more than one lesson uses; each is written out in a
-lesson first."""
+"""The layers and networks that more than one lesson uses.
+
+Each is written out in a lesson first.
+"""
 
 import math
 

@@ -1,9 +1,8 @@
-"""Published results: what their sources say (`PUBLISHED`), and their recipes
-(`AS_PUBLISHED`).
+"""Published results: what their sources say, and their recipes.
 
-The recipes are exactly the published ones; where one is silent, the choice is stated.
-Only the loader is another: tensors in memory, same values, same batches of shuffled
-examples.
+`PUBLISHED` holds what the sources say, `AS_PUBLISHED` the recipes. These are exactly the
+published ones; where one is silent, the choice is stated. Only the loader is another:
+tensors in memory, same values, same batches of shuffled examples.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 
 from lessons_src import models
 from lessons_src.models import mlp
-from lessons_src.recipes import Recipe
+from lessons_src.recipes import Recipe, by_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ r1 = partial(
     "MNIST example of that time. Dropout is taken as 0.5, PyTorch's default.",
 )
 # R3's test batches of 500 change no number: everything is evaluated in batches of 1,000.
-AS_PUBLISHED = [
+AS_PUBLISHED = by_name(
     r1(name="R1a", network=models.r1a),
     r1(name="R1b", network=models.r1b),
     tutorial(
@@ -138,8 +137,7 @@ AS_PUBLISHED = [
         choices="Normalisation is not stated: pixels are normalised (R5-scaled: they are "
         "not). Cross-entropy on logits is NLL on their log-softmax: the same numbers.",
     ),
-]
-AS_PUBLISHED = {recipe.name: recipe for recipe in AS_PUBLISHED}
+)
 # Choices that were not taken, recorded to say what they would have changed.
 AS_PUBLISHED["R2-shuffled"] = replace(
     AS_PUBLISHED["R2"],

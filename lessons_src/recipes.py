@@ -1,5 +1,4 @@
-"""A training run as data: what a recipe is, how it is run, the course's
-own.
+"""A training run as data: what a recipe is, how it is run, and the course's own ones.
 
 `OWN` holds the course's recipes by name; those of the published results are in
 `lessons_src.published`. `python -m lessons_src.scale.run NAME` runs one from the
@@ -21,7 +20,8 @@ from lessons_src.data import Dataset, Split
 from lessons_src.expect import expect, expect_type, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
 from lessons_src.muon import Muon
-from lessons_src.train import check_split, evaluate, fit, seed_everything, warmup_decay
+from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
+from lessons_src.train_checks import check_split
 
 HELD_OUT = 10_000  # training images to tune on
 
@@ -89,12 +89,17 @@ class Recipe:
         }
 
 
-def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
-    """What the recipe trains on and what it is measured on: the test split, or, for
-    tuning, training images that are held out.
+def by_name(*recipes: Recipe) -> dict[str, Recipe]:
+    """The recipes, each under its own name."""
+    return {recipe.name: recipe for recipe in recipes}
 
-    DataError where the real data cannot be had: numbers from the stand-in digits are
-    never recorded.
+
+def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
+    """What the recipe trains on, and what it is measured on.
+
+    It is measured on the test split, or, for tuning, on training images that are held
+    out. DataError where the real data cannot be had: numbers from the stand-in digits
+    are never recorded.
     """
     expect_type("recipe", recipe, Recipe)
     loaded = data.load(recipe.dataset)
@@ -115,11 +120,11 @@ def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
 
 
 def run(
-    recipe: Recipe, train: Split, test: Split, seed: int, fit=fit
+    recipe: Recipe, train: Split, test: Split, seed: int, loop=fit
 ) -> tuple[nn.Module, dict]:
     """Train from scratch and measure: network, accuracy, loss, seconds and curves.
 
-    fit: `train.fit`, or another function that takes the same arguments. The seconds
+    loop: `train.fit`, or another function that takes the same arguments. The seconds
     are those of training alone. The network goes to the device that `train` lies on.
     """
     expect_type("recipe", recipe, Recipe)
@@ -127,7 +132,7 @@ def run(
     check_split(test)  # now, and not after the training
     model, optimizer, scheduler, generator = recipe.start(len(train), seed)
     model.to(train.images.device)
-    history = fit(
+    history = loop(
         model,
         train,
         recipe.epochs,
@@ -197,6 +202,10 @@ def mirrored_clothes():
     return wide_clothes([RandomFlip()])
 
 
+# Each `partial` below is the one that it names with some settings changed: `images` is
+# `digits` with another optimizer, a warm-up and channels last, so
+# images(name="mnist-99", network=small, epochs=1) is a Recipe of MNIST with batch_size 128
+# (from `digits`), warmup 0.25 (from `images`), and the three settings that it gives.
 smooth = partial(F.cross_entropy, label_smoothing=0.1)
 adamw = partial(torch.optim.AdamW, lr=0.01, weight_decay=0.01, fused=True)
 digits = partial(Recipe, dataset="mnist", batch_size=128, loss_fn=smooth)
@@ -206,7 +215,7 @@ muon = partial(Muon, lr=0.15, adam_lr=0.015)
 by_muon = partial(images, batch_size=256, optimizer=muon, warmup=0.1)
 fashion = partial(images, dataset="fashion-mnist", batch_size=64)
 slower = partial(adamw, lr=0.006, weight_decay=0.05)
-OWN = [
+OWN = by_name(
     digits(
         name="mlp-97",
         network=partial(mlp, 784, 128, 10),
@@ -245,5 +254,4 @@ OWN = [
         optimizer=slower,
         mirror_at_test=True,
     ),
-]
-OWN = {recipe.name: recipe for recipe in OWN}
+)

@@ -1,5 +1,4 @@
-"""The stand-in: real handwriting in MNIST's shapes, made from what scikit-learn brings
-along.
+"""The stand-in: real handwriting in MNIST's shapes, from scikit-learn's small digits.
 
 The 1,797 UCI digits of 8 x 8 pixels are first split into disjoint originals for
 training and for testing, then drawn at 28 x 28 and varied by small affine warps.

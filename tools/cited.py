@@ -72,7 +72,8 @@ def back_links(app, pages: list[str], anchor: str = "") -> list[nodes.Node]:
     if not pages:
         return []
     words = nodes.inline(classes=["nn-used"])
-    words += nodes.Text(f" Cited in lesson{'s' * (len(pages) > 1)}\N{NO-BREAK SPACE}")
+    lesson = "lesson" if len(pages) == 1 else "lessons"
+    words += nodes.Text(f" Cited in {lesson}\N{NO-BREAK SPACE}")
     for i, page in enumerate(pages):
         address = app.builder.get_relative_uri(REFERENCES, page) + anchor
         words += nodes.Text(", " if i else "")

@@ -90,8 +90,9 @@ def package(files: dict[str, str]) -> str:
     for name, text in files.items():
         kind = "text/css" if name.endswith(".css") else "application/xhtml+xml"
         properties = ["nav"] if name == "nav.xhtml" else []
-        properties += [word for tag, word in (("<svg", "svg"), ("<math", "mathml"))
-                       if tag in text]  # fmt: skip
+        properties += [
+            word for tag, word in (("<svg", "svg"), ("<math", "mathml")) if tag in text
+        ]
         marked = f' properties="{" ".join(properties)}"' if properties else ""
         key = name.partition(".")[0]
         entries.append(f'<item id="{key}" href="{name}" media-type="{kind}"{marked}/>')

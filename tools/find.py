@@ -22,11 +22,31 @@ from tools.terms import forms, terms
 NOTATION = "book/notation"
 INDEX = "found.js"
 SIGNS = {
-    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "Delta": "Δ", "epsilon": "ε",
-    "varepsilon": "ε", "eta": "η", "theta": "θ", "kappa": "κ", "lambda": "λ", "mu": "μ",
-    "rho": "ρ", "sigma": "σ", "tau": "τ", "omega": "ω", "partial": "∂", "nabla": "∇",
-    "ell": "ℓ", "odot": "⊙", "lVert": "‖", "rVert": "‖", "cdot": "·", "ldots": "…",
-}  # fmt: skip
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "delta": "δ",
+    "Delta": "Δ",
+    "epsilon": "ε",
+    "varepsilon": "ε",
+    "eta": "η",
+    "theta": "θ",
+    "kappa": "κ",
+    "lambda": "λ",
+    "mu": "μ",
+    "rho": "ρ",
+    "sigma": "σ",
+    "tau": "τ",
+    "omega": "ω",
+    "partial": "∂",
+    "nabla": "∇",
+    "ell": "ℓ",
+    "odot": "⊙",
+    "lVert": "‖",
+    "rVert": "‖",
+    "cdot": "·",
+    "ldots": "…",
+}
 OVER = {"hat": "\u0302", "tilde": "\u0303", "bar": "\u0304", "dot": "\u0307"}
 
 
@@ -155,10 +175,14 @@ def write_index(app, error):
     ids = {name_in(e[0]): entry_id(e[0]) for e in entries(env.get_doctree(GLOSSARY))}
     address = app.builder.get_target_uri
     glossary = [
-        [term, forms(term)[1:], letters(said.replace("`", "")),
-         f"{address(GLOSSARY)}#{ids[term]}"]
+        [
+            term,
+            forms(term)[1:],
+            letters(said.replace("`", "")),
+            f"{address(GLOSSARY)}#{ids[term]}",
+        ]
         for term, said in terms(source).items()
-    ]  # fmt: skip
+    ]
     pages = sorted(env.nn_names)
     code = {}
     sections = [

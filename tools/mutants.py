@@ -338,7 +338,8 @@ def report(mutants, ends, say) -> int:
         if end == "survived":
             key = (mutant.file, mutant.before, mutant.after)
             end = "explained" if explained.pop(key, None) else "left"
-            left += [mutant] * (end == "left")
+            if end == "left":
+                left.append(mutant)
         table[mutant.file]["made"] += 1
         table[mutant.file][end] += 1
     say(f"{'':34}" + "".join(f"{name:>11}" for name in ("made", *COLUMNS)))

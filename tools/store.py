@@ -86,7 +86,8 @@ def executed(notebook, path: Path):
     notebook = copy.deepcopy(notebook)
     notebook.metadata = {"kernelspec": KERNEL}
     # The kernel's threads spin for microseconds, then sleep: by default they spin on, which
-    # takes ten times as long beside another busy process.
+    # takes ten times as long beside another busy process. Here alone: a kernel reads it
+    # when it starts, and `benchmarks.classroom` measures kernels as a reader has them.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # Kernels start in lessons/; they use this checkout's module, and try its promises.
     os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"

@@ -1,7 +1,7 @@
-"""Exercises: the reader's answer runs beside the lesson's solution, on inputs drawn anew
-each time.
+"""Exercises: the reader's answer runs beside the lesson's solution.
 
-A file of this package holds the exercises of the lesson of its name. There
+Both get the same inputs, drawn anew each time. A file of this package holds the
+exercises of the lesson of its name. There
 
     @exercise(inputs=..., mistakes={"divide by T, do not multiply": wrong_function})
     def softmax_at(logits, T):
@@ -10,6 +10,11 @@ A file of this package holds the exercises of the lesson of its name. There
 makes `softmax_at` the checker: `softmax_at(answer)` compares the reader's function
 with the solution and prints one verdict. A checker never raises, whatever the answer
 does.
+
+Where a statement forbids a ready-made function, `observe` watches the call:
+`observe=without(*SOFTMAX)` compares what the answer returns, and refuses an answer that
+calls a PyTorch function of one of the names in `SOFTMAX`. `forbidden.py` has such lists
+and other watchers. The checker's own solution and mistakes may call what they like.
 """
 
 import contextlib
@@ -23,7 +28,6 @@ import secrets
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +35,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises import limits
+from lessons_src.exercises.compare import difference, shortened, show, text_of
 
 TOO_LONG = "your function took more than"
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
@@ -51,8 +56,10 @@ def say(message: str) -> None:
 
 
 class Draw:
-    """Random inputs for one trial. `size` grows from 1: the first failure is a small
-    one."""
+    """Random inputs for one trial.
+
+    `size` grows from 1, so the first failure is a small one.
+    """
 
     def __init__(self, seed: int, size: int = 1):
         self.size, self.generator = size, torch.Generator().manual_seed(seed)
@@ -139,8 +146,7 @@ class Exercise:
         return self.verdict(answer, 0, *page)[0]
 
     def verdict(self, answer, seed: int, *page) -> tuple[bool, str]:
-        """Whether the answer is right, and the line that says so, or what is wrong and
-        where."""
+        """Whether the answer is right, and a line that says so, or says what is wrong."""
         if answer is None or answer is Ellipsis or is_stub(answer):
             return False, f"○ {self.name}: not attempted yet"
         if not callable(answer):
@@ -161,8 +167,7 @@ class Exercise:
         return True, f"✓ {self.name}: {len(trials)} of {len(trials)} checks passed"
 
     def drawn(self, seed: int) -> list[tuple[str, tuple]]:
-        """(hint, arguments) of all trials: small drawn ones, the cases, then larger
-        ones."""
+        """(hint, arguments) of all trials: small drawn ones, the cases, larger ones."""
         count = self.trials if self.inputs else 0
         sizes = [1 + number // 5 for number in range(count)]
         random = [("", self.inputs(Draw(seed + n, size))) for n, size in enumerate(sizes)]
@@ -201,8 +206,7 @@ class Exercise:
             return everywhere or hint or self.known_mistake(answer, [failed]) or self.hint
 
     def known_mistake(self, answer, trials) -> str:
-        """The hint of the first mistake that gives what the answer gives in all these
-        trials."""
+        """The hint of the first mistake that gives, in all these trials, the same."""
         try:
             given = [self.outcome(answer, inputs, self.seconds) for inputs in trials]
         except limits.TooLong:
@@ -287,144 +291,3 @@ def is_readers(filename: str) -> bool:
     is_library = "site-packages" in filename or filename.startswith("<frozen")
     inside = (Path(__file__).parents[1], Path(contextlib.__file__).parent)
     return not is_library and not any(p in Path(filename).parents for p in inside)
-
-
-def text_of(write: Callable[[object], str], value) -> str:
-    """`repr` or `str` of a value, also where it fails."""
-    try:
-        return write(value)
-    except Exception as error:
-        return f"an object of {type(value).__name__}, whose repr fails: {type(error).__name__}"
-
-
-def shortened(text: str, most: int = 160) -> str:
-    """The text, or its beginning."""
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def difference(got, expected, tolerance: float) -> str:
-    """How two results differ, in a sentence; "" where they are the same.
-
-    A list, an array and a tensor with the same numbers are the same; a float tensor
-    counts as exact to some units of its own dtype.
-    """
-    if isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            return f"expected a dict with the keys {list(expected)}, received {show(got)}"
-        got, expected = tuple(got[k] for k in expected), tuple(expected.values())
-    if isinstance(expected, tuple | list):
-        values = items_of(got, len(expected))
-        if values is None:
-            return f"expected {len(expected)} values, received {show(got)}"
-        parts = [
-            difference(*two, tolerance) for two in zip(values, expected, strict=True)
-        ]
-        return next((f"value {k}: {part}" for k, part in enumerate(parts, 1) if part), "")
-    if not isinstance(expected, Tensor | int | float) or isinstance(expected, bool):
-        if isinstance(got, np.generic | np.ndarray | Tensor) and np.prod(got.shape) == 1:
-            got = got.item()
-        same = type(got) is type(expected) and got == expected
-        return "" if same else told_apart(expected, got)
-    return tensor_difference(got, expected, tolerance)
-
-
-def items_of(got, count: int) -> list | None:
-    """The values of a sequence, an array or an iterator, if there are so many of them."""
-    if isinstance(got, str | bytes | dict | set | frozenset):
-        return None
-    try:
-        values = list(islice(got, count + 1))
-    except Exception:
-        return None
-    return values if len(values) == count else None
-
-
-def tensor_difference(got, expected, tolerance: float) -> str:
-    """`difference` for tensors and numbers: shape, dtype, then values."""
-    try:
-        found, wanted = as_tensor(got), as_tensor(expected)
-    except Exception:
-        return told_apart(expected, got)
-    if found.shape != wanted.shape:
-        return f"expected the shape {tuple(wanted.shape)}, received {tuple(found.shape)}"
-    kinds = found.is_floating_point(), wanted.is_floating_point()
-    has_dtype = isinstance(got, Tensor | np.ndarray)
-    if (
-        found.is_complex()
-        or isinstance(expected, Tensor)
-        and has_dtype
-        and len({*kinds}) == 2
-    ):
-        return f"expected the dtype {wanted.dtype}, received {found.dtype}"
-    if tolerance and kinds[0] and has_dtype:
-        tolerance = max(tolerance, 8 * torch.finfo(found.dtype).eps)
-    found, wanted = found.double(), wanted.double()
-    apart = ~torch.isclose(found, wanted, tolerance, tolerance, equal_nan=True)
-    if not apart.any():
-        return ""
-    if wanted.numel() <= 12 and show(got) != show(expected):
-        return told_apart(expected, got)
-    return first_difference(found, wanted, apart)
-
-
-def as_tensor(value) -> Tensor:
-    """A number, list, array or tensor as a dense tensor on the CPU, without its graph."""
-    if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-        value = torch.stack([torch.as_tensor(v) for v in value])
-    tensor = torch.as_tensor(value).detach()
-    if not hasattr(value, "dtype") and tensor.is_floating_point():
-        tensor = torch.as_tensor(value, dtype=torch.float64)  # as Python's floats are
-    return (tensor if tensor.layout is torch.strided else tensor.to_dense()).cpu()
-
-
-def first_difference(found: Tensor, wanted: Tensor, apart: Tensor) -> str:
-    """Where two tensors of one shape differ first, by how much, and how often."""
-    where = tuple(apart.nonzero()[0].tolist())
-    one, other = wanted[where].item(), found[where].item()
-    place = f"at {list(where)}: " if where else ""
-    line = f"{place}expected {one:.6g}, received {other:.6g}"
-    if f"{one:.6g}" == f"{other:.6g}":
-        line = (
-            f"{place}{other:.6g} differs from what is expected by {abs(one - other):.2g}"
-        )
-    if apart.numel() > 1:
-        line += f" ({int(apart.sum())} of {apart.numel()} values differ)"
-    return line
-
-
-def told_apart(expected, got) -> str:
-    """Expected and received in words that are never the same."""
-    words = show(expected), show(got)
-    if words[0] == words[1]:
-        kinds = type(expected).__name__, type(got).__name__
-        return f"expected {words[0]} ({kinds[0]}), received {words[1]} ({kinds[1]})"
-    return f"expected {words[0]}, received {words[1]}"
-
-
-def show(value) -> str:
-    """A value in a few words: numbers to six digits, a large tensor by its shape."""
-    try:
-        return shortened(_shown(value))
-    except Exception:  # a list that holds itself, a dict whose keys fail
-        return text_of(repr, object.__repr__(value))
-
-
-def _shown(value) -> str:
-    if isinstance(value, Tensor | np.ndarray) and np.prod(value.shape) > 12:
-        kind = "a tensor" if isinstance(value, Tensor) else "an array"
-        return f"{kind} {tuple(value.shape)} {value.dtype}"
-    if isinstance(value, Tensor):
-        return str(_rounded(as_tensor(value).tolist()))
-    if isinstance(value, dict):
-        some = islice(value.items(), 13)
-        return "{" + ", ".join(f"{key!r}: {show(entry)}" for key, entry in some) + "}"
-    if isinstance(value, tuple | list):
-        inner = ", ".join(map(show, value[:99]))
-        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
-    return f"{value:.6g}" if isinstance(value, float) else text_of(repr, value)
-
-
-def _rounded(numbers):
-    if isinstance(numbers, list):
-        return [_rounded(n) for n in numbers]
-    return float(f"{numbers:.6g}") if isinstance(numbers, float) else numbers

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessons_src.exercises import exercise, items_of
+from lessons_src.exercises import exercise
+from lessons_src.exercises.compare import items_of
 
 # Who is trained? ------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
-"""Exercises of the lesson on data and baselines: accuracies, statistics, the nearest
-neighbour, the nearest mean."""
+"""Exercises of the lesson on data and baselines.
+
+Accuracies, statistics, the nearest neighbour, the nearest mean.
+"""
 
 import torch
 

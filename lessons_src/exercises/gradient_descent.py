@@ -1,5 +1,7 @@
-"""Exercises of the lesson on gradient descent: the safe rate, coverage, the noise of a
-batch, and mini-batch descent."""
+"""Exercises of the lesson on gradient descent.
+
+The safe rate, coverage, the noise of a batch, and mini-batch descent.
+"""
 
 import math
 

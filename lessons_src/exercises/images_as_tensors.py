@@ -1,5 +1,7 @@
-"""Exercises of the lesson on images as tensors: pixels, channels, places in memory, the
-bytes of a file."""
+"""Exercises of the lesson on images as tensors.
+
+Pixels, channels, places in memory, the bytes of a file.
+"""
 
 import struct
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lessons_src.exercises import as_tensor, exercise
+from lessons_src.exercises import exercise
+from lessons_src.exercises.compare import as_tensor
 
 
 def draw_sweep(draw):

@@ -35,7 +35,7 @@ def line(name: str) -> str:
         return str(error)
     expect("accuracy" in record, "a line is for the record of a recipe", name)
     accuracy, machine = record["accuracy"], record["machine"]
-    threads = f"{machine['threads']} thread" + "s" * (machine["threads"] != 1)
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
     return (
         f"{name}: {100 * accuracy['mean']:.2f}{spread} %, n = {accuracy['n']}, "

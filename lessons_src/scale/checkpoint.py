@@ -1,5 +1,7 @@
-"""Checkpoints: written whole or not at all, read only if they are what was written,
-and a loop around `fit` that goes on from the last whole epoch."""
+"""Checkpoints, and a loop around `fit` that resumes from the last whole epoch.
+
+They are written whole or not at all, and read only if they are what was written.
+"""
 
 import hashlib
 import pickle
@@ -93,7 +95,7 @@ def fit_with_checkpoint(
 ) -> History:
     """`fit`, with all that the next epoch needs written to `path` after every epoch.
 
-    Where the file is there, training goes on from its last epoch, to the same numbers.
+    Where the file is there, training resumes from its last epoch, to the same numbers.
     about: what else has to be the same for that, such as the name of a loss. Arguments
     and result are those of `scale.fit.fit`, alone or under torchrun. CheckpointError,
     with model, optimizer and file untouched, where the file is of another training or

@@ -1,9 +1,8 @@
-"""`train.fit` and `train.evaluate` shared among the ranks of torchrun, with the same
-results.
+"""`train.fit` and `train.evaluate` shared among ranks, with the same results.
 
-The loop is that of `train.fit`; its additions are marked with "ranks". Every batch is
-cut into as many parts as there are ranks, and each rank computes the gradient of its
-part.
+torchrun starts the ranks. The loop is that of `train.fit`; its additions are marked with
+"ranks". Every batch is cut into as many parts as there are ranks, and each rank computes
+the gradient of its part.
 """
 
 import math
@@ -17,15 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
-from lessons_src.train import (
-    History,
-    TrainingError,
-    batches,
-    check_split,
-    check_training,
-    diverged,
-    kept,
-)
+from lessons_src.train import History, TrainingError, batches, kept
+from lessons_src.train_checks import check_split, check_training, diverged
 
 
 def fit(

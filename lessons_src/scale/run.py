@@ -1,5 +1,4 @@
-"""Train a recipe of the course, measure it once on the test split, print the result in a
-line.
+"""Train a recipe of the course, measure it once on the test split, print one line.
 
   python -m lessons_src.scale.run mnist-99
   python -m lessons_src.scale.run R5 --epochs 1 --examples 6000
@@ -14,9 +13,9 @@ On several processes, on one machine or on many (HOST is one of them):
            -m lessons_src.scale.run mnist-99
 
 torchrun starts the processes, called ranks. Each takes its part of every batch, and the
-gradients are averaged. Rank 0 alone writes and reports. When a rank dies, torchrun ends the
-others; with --max-restarts it starts all of them anew, and with --checkpoint they go on from the
-last whole epoch. See "How to read and run" in the book.
+gradients are averaged. Rank 0 alone writes and reports. When a rank dies, torchrun ends
+the others. With --max-restarts it starts all of them anew, and with --checkpoint they
+resume from the last whole epoch. See "How to read and run" in the book.
 
 Exit status: 0 done; 1 the run failed; 2 wrong options; 130 interrupted with Ctrl-C.
 """
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
         end(1, error)
     except KeyboardInterrupt:
         how = "The same command" if args.checkpoint else "With --checkpoint FILE it"
-        end(130, f"interrupted. {how} goes on from the last whole epoch.")
+        end(130, f"interrupted. {how} resumes from the last whole epoch.")
 
 
 def end(status: int, message) -> None:
@@ -96,9 +95,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("recipe", metavar="RECIPE", choices=RECIPES, help="one of the recipes below")
-    add("--epochs", type=whole(1), metavar="N", help="in place of the recipe's own")
-    add("--examples", type=whole(1), metavar="N", help="train on the first N images only")
-    seeds = whole(0, 2**32 - 1)  # NumPy takes no others
+    count = whole_number(1)
+    add("--epochs", type=count, metavar="N", help="in place of the recipe's own")
+    add("--examples", type=count, metavar="N", help="train on the first N images only")
+    seeds = whole_number(0, 2**32 - 1)  # NumPy takes no others
     add("--seed", type=seeds, default=0, metavar="N", help="of weights and order (0)")
     add("--device", choices=["cpu", "cuda", "mps"], help="else a GPU where there is one")
     add(
@@ -122,16 +122,16 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def whole(low: int, high: int = 2**63 - 1):
+def whole_number(low: int, high: int = 2**63 - 1):
     """What makes a whole number in this range of a text, for argparse."""
 
-    def whole_number(text: str) -> int:
+    def number(text: str) -> int:
         if not low <= int(text) <= high:
             raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
         return int(text)
 
-    whole_number.__name__ = "whole number"  # invalid whole number value: 'x'
-    return whole_number
+    number.__name__ = "whole number"  # invalid whole number value: 'x'
+    return number
 
 
 def run(args) -> None:
@@ -143,7 +143,7 @@ def run(args) -> None:
         if world_size() == 1 and args.device is None:
             device = pick_device()
         on_rank_0(lambda: check_writable(args))
-        loaded, train, test = splits(recipe, args)
+        loaded, train, test = load_for(recipe, args)
         model, history = trained(recipe, args, train.to(device), device)
         test_loss, test_accuracy = evaluate(model, test.to(device))
         result = report(recipe, args, loaded, model, device) | vars(history)
@@ -177,7 +177,7 @@ def check_writable(args) -> None:
             )
 
 
-def splits(recipe: Recipe, args) -> tuple[data.Dataset, data.Split, data.Split]:
+def load_for(recipe: Recipe, args) -> tuple[data.Dataset, data.Split, data.Split]:
     """The data set, and what is trained and measured on; one rank fetches."""
     with local_rank_0_first(), contextlib.redirect_stdout(notices()):
         loaded = data.load(recipe.dataset)

@@ -217,8 +217,14 @@ def in_numpy(train, test):
     return np.sum([(a == row).all(1).any() for row in b])
 
 
-def measured(loss_of=F.cross_entropy, before=lambda model: model.eval(), after=None,
-             weigh=len, first=lambda z: z, right=lambda z: z.argmax(1)):  # fmt: skip
+def measured(
+    loss_of=F.cross_entropy,
+    before=lambda model: model.eval(),
+    after=None,
+    weigh=len,
+    first=lambda z: z,
+    right=lambda z: z.argmax(1),
+):
     """The right evaluation, with one of its parts changed."""
 
     @torch.no_grad()
@@ -347,13 +353,22 @@ class Measure:
         return list(measured()(model, batches))
 
 
-def trained(loss_of=F.cross_entropy, epochs=6, start=lambda m: m.train(),
-            stop=lambda m: m.eval(), clear=lambda o: o.zero_grad(),
-            keep=lambda m: copy.deepcopy(m.state_dict()),
-            optimizer_of=lambda m: torch.optim.Adam(m.parameters(), 0.02),
-            batches=lambda n: torch.randperm(n).split(30), better=lambda a, b: a < b,
-            worst=float("inf"), result=lambda model, best: best, judge=lambda s, h: h,
-            measure=F.cross_entropy, labels=lambda y, index: y[index]):  # fmt: skip
+def trained(
+    loss_of=F.cross_entropy,
+    epochs=6,
+    start=lambda m: m.train(),
+    stop=lambda m: m.eval(),
+    clear=lambda o: o.zero_grad(),
+    keep=lambda m: copy.deepcopy(m.state_dict()),
+    optimizer_of=lambda m: torch.optim.Adam(m.parameters(), 0.02),
+    batches=lambda n: torch.randperm(n).split(30),
+    better=lambda a, b: a < b,
+    worst=float("inf"),
+    result=lambda model, best: best,
+    judge=lambda s, h: h,
+    measure=F.cross_entropy,
+    labels=lambda y, index: y[index],
+):
     """The right training, with one of its parts changed."""
 
     def train(model, shown, held):

@@ -94,10 +94,12 @@ def by_index_add(logits, labels):
 class ByClass:
     def __call__(self, logits, labels):
         answers = logits.topk(1).indices.flatten()
-        return torch.stack([
-            (answers[labels == k] == k).double().mean()  # of nothing: nan
-            for k in range(logits.shape[1])
-        ])  # fmt: skip
+        return torch.stack(
+            [
+                (answers[labels == k] == k).double().mean()  # of nothing: nan
+                for k in range(logits.shape[1])
+            ]
+        )
 
 
 def one_by_one(p, se):
@@ -343,10 +345,12 @@ def on_a_copy(x, draws, share):
 
 
 def image_by_image(x, draws, share):
-    return torch.stack([
-        image.flip(2) if draw < share else image
-        for image, draw in zip(x, draws, strict=True)
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            image.flip(2) if draw < share else image
+            for image, draw in zip(x, draws, strict=True)
+        ]
+    )
 
 
 def flip_in_numpy(x, draws, share):

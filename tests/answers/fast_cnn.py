@@ -179,10 +179,16 @@ def trained(model, images, labels, epochs=5, make=None, batch=40, loss=F.cross_e
 
 def small(channels=16, more=32, end=4, pool=lambda: nn.AdaptiveMaxPool2d(1)):
     return nn.Sequential(
-        nn.Conv2d(1, channels, 3, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-        nn.Conv2d(channels, more, 3, bias=False), nn.BatchNorm2d(more), nn.ReLU(),
-        pool(), nn.Flatten(), nn.Linear(more, end),
-    )  # fmt: skip
+        nn.Conv2d(1, channels, 3, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.Conv2d(channels, more, 3, bias=False),
+        nn.BatchNorm2d(more),
+        nn.ReLU(),
+        pool(),
+        nn.Flatten(),
+        nn.Linear(more, end),
+    )
 
 
 def learn_by(model, **settings):

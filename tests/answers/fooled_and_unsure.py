@@ -297,8 +297,19 @@ def by_norm(W, b, x, y):
     return torch.relu(eps.min()).item()
 
 
-def attacked(model, x, y, eps, steps=20, rate=None, sign=1, box=True, pixels=True,
-             loss=F.cross_entropy, start=None):  # fmt: skip
+def attacked(
+    model,
+    x,
+    y,
+    eps,
+    steps=20,
+    rate=None,
+    sign=1,
+    box=True,
+    pixels=True,
+    loss=F.cross_entropy,
+    start=None,
+):
     moved = x.clone() if start is None else start
     for k in range(1, steps + 1):
         g = slope(model, moved, y, loss)
@@ -409,8 +420,13 @@ def by_grids(model, x, y):
 def by_lbfgs(model, x, y):
     z = model(x).detach().double()
     log_T = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_T], max_iter=200, line_search_fn="strong_wolfe",
-                                  tolerance_grad=1e-10, tolerance_change=1e-12)  # fmt: skip
+    optimizer = torch.optim.LBFGS(
+        [log_T],
+        max_iter=200,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-10,
+        tolerance_change=1e-12,
+    )
 
     def closure():
         optimizer.zero_grad()

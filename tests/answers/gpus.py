@@ -13,9 +13,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def operations(out=lambda n, k, s, p: (n + 2 * p - k) // s + 1,
-               count=lambda B, H, W, C_out, C_in, k: 2 * B * H * W * C_out * C_in * k**2,
-               result=lambda forward: (forward, 2 * forward)):  # fmt: skip
+def operations(
+    out=lambda n, k, s, p: (n + 2 * p - k) // s + 1,
+    count=lambda B, H, W, C_out, C_in, k: 2 * B * H * W * C_out * C_in * k**2,
+    result=lambda forward: (forward, 2 * forward),
+):
     """The right count, with one of its parts changed."""
 
     def convolution_operations(x_shape, w_shape, stride, padding):
@@ -86,8 +88,14 @@ def by_places(x_shape, w_shape, stride, padding):
     return np.array([forward, 2 * forward])
 
 
-def clock(middle=np.median, before=True, after=True, warm=lambda n: n,
-          runs=lambda n: n, scale=1.0):  # fmt: skip
+def clock(
+    middle=np.median,
+    before=True,
+    after=True,
+    warm=lambda n: n,
+    runs=lambda n: n,
+    scale=1.0,
+):
     """The right clock, with one of its parts changed."""
 
     def median_time(f, wait, now, repeats, warmup):
@@ -348,8 +356,15 @@ def bytes_of(layer, x, z):
     return 4 * (x.numel() + z.numel() + all_parameters(layer))
 
 
-def floors(work=work_of, moved=bytes_of, layers=layers_of, longest=max,
-           back=lambda work: 2 * sum(work) - work[0], total=sum, times=1):  # fmt: skip
+def floors(
+    work=work_of,
+    moved=bytes_of,
+    layers=layers_of,
+    longest=max,
+    back=lambda work: 2 * sum(work) - work[0],
+    total=sum,
+    times=1,
+):
     """The right floor, with one of its parts changed."""
 
     def floor_of(model, x, peak, bandwidth):

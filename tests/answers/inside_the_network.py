@@ -310,9 +310,16 @@ def has_weights(layer):
     return isinstance(layer, nn.Conv2d | nn.Linear)
 
 
-def redrawn(correlation=rank_correlation, kinds=has_weights, order=reversed,
-            draw=lambda layer: layer.reset_parameters(), copied=copy.deepcopy,
-            mean=np.mean, fresh=False, previous=False):  # fmt: skip
+def redrawn(
+    correlation=rank_correlation,
+    kinds=has_weights,
+    order=reversed,
+    draw=lambda layer: layer.reset_parameters(),
+    copied=copy.deepcopy,
+    mean=np.mean,
+    fresh=False,
+    previous=False,
+):
     """The right answer, with one of its parts changed."""
 
     def randomisation(method, model, images, targets):
@@ -568,7 +575,7 @@ RIGHT = {
         lambda m, x, t: (gradient(m, x, t) * x).squeeze(1).double(),
         functools.partial(
             lambda score, m, x, t: (gradient(m, x, t, score) * x).sum(1), lambda z: z
-        ),  # fmt: skip
+        ),
         by_backward,
         one_by_one,
         by_one_hot,

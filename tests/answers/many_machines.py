@@ -104,8 +104,11 @@ def in_float64(gradients, sizes):
     return combined()([g.double() for g in gradients], sizes)
 
 
-def ends(start=lambda ready, ended: max(ready, ended), flip=list,
-         without=lambda b, r: sum(b) + sum(r)):  # fmt: skip
+def ends(
+    start=lambda ready, ended: max(ready, ended),
+    flip=list,
+    without=lambda b, r: sum(b) + sum(r),
+):
     """The right times, with one of their parts changed."""
 
     def step_end(backward, reduce):
@@ -189,11 +192,16 @@ def by_idle_time(backward, reduce):
     return sent + idle, ready + sent
 
 
-def gone_on(gradient=lambda x, w, y: x.T @ (x @ w - y) / len(x),
-            velocity=lambda v, g: 0.9 * v + g, rate=lambda t: 0.1 / (1 + t),
-            draw=lambda n, generator: torch.randint(n, (8,), generator=generator),
-            begin=lambda state: state["t"], count=1, steps=lambda n: n,
-            step=lambda w, rate, v, g: w - rate * v):  # fmt: skip
+def gone_on(
+    gradient=lambda x, w, y: x.T @ (x @ w - y) / len(x),
+    velocity=lambda v, g: 0.9 * v + g,
+    rate=lambda t: 0.1 / (1 + t),
+    draw=lambda n, generator: torch.randint(n, (8,), generator=generator),
+    begin=lambda state: state["t"],
+    count=1,
+    steps=lambda n: n,
+    step=lambda w, rate, v, g: w - rate * v,
+):
     """The right steps, with one of their parts changed."""
 
     def go_on(state, x, y, n):
@@ -336,12 +344,18 @@ def vector(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def ranked(loss_of=lambda z, y, B, P: F.cross_entropy(z, y, reduction="sum") / B,
-           shared=lambda batch, P, rank: batch.tensor_split(P)[rank],
-           send=lambda p, all_reduce, P: all_reduce(p.grad), result=vector,
-           rate=lambda lr, P: lr, cut=lambda x, B: torch.arange(len(x)).split(B),
-           clear=lambda sgd: sgd.zero_grad(), epochs=1,
-           skip=lambda mine: False, momentum=0.0):  # fmt: skip
+def ranked(
+    loss_of=lambda z, y, B, P: F.cross_entropy(z, y, reduction="sum") / B,
+    shared=lambda batch, P, rank: batch.tensor_split(P)[rank],
+    send=lambda p, all_reduce, P: all_reduce(p.grad),
+    result=vector,
+    rate=lambda lr, P: lr,
+    cut=lambda x, B: torch.arange(len(x)).split(B),
+    clear=lambda sgd: sgd.zero_grad(),
+    epochs=1,
+    skip=lambda mine: False,
+    momentum=0.0,
+):
     """The right training, with one of its parts changed."""
 
     def train_rank(model, x, y, batch_size, lr, rank, P, all_reduce):

@@ -42,9 +42,14 @@ class LeftOpen:
         return dict(sorted(OPEN.items(), reverse=True))
 
 
-def reported(ddof=1, width=lambda se, t: t * se, root=lambda n: n**0.5,
-             middle=lambda v: sum(v) / len(v), one=lambda v: (v, NAN, NAN, NAN),
-             result=lambda *four: four):  # fmt: skip
+def reported(
+    ddof=1,
+    width=lambda se, t: t * se,
+    root=lambda n: n**0.5,
+    middle=lambda v: sum(v) / len(v),
+    one=lambda v: (v, NAN, NAN, NAN),
+    result=lambda *four: four,
+):
     """The right report, with one of its parts changed."""
 
     def report(values, t):
@@ -127,9 +132,12 @@ def signs(n):
     return list(itertools.product((1, -1), repeat=n))
 
 
-def paired(far=lambda value, observed: abs(value) >= abs(observed) - 1e-12,
-           choices=signs, share=lambda count, n: count / 2**n,
-           differences=lambda a, b: np.array(b) - np.array(a)):  # fmt: skip
+def paired(
+    far=lambda value, observed: abs(value) >= abs(observed) - 1e-12,
+    choices=signs,
+    share=lambda count, n: count / 2**n,
+    differences=lambda a, b: np.array(b) - np.array(a),
+):
     """The right test, with one of its parts changed."""
 
     def paired_p(a, b):
@@ -247,8 +255,18 @@ def welch(va, vb, na, nb):
     return (va + vb) ** 2 / (va**2 / (na - 1) + vb**2 / (nb - 1))
 
 
-def interval(a, b, is_paired, t, freedom=welch, ddof=1, V=lambda va, vb: va + vb,
-             pairs=lambda n: n - 1, root=0.5, sign=1):  # fmt: skip
+def interval(
+    a,
+    b,
+    is_paired,
+    t,
+    freedom=welch,
+    ddof=1,
+    V=lambda va, vb: va + vb,
+    pairs=lambda n: n - 1,
+    root=0.5,
+    sign=1,
+):
     if is_paired:
         middle, v = mean_and_v([y - x for x, y in zip(a, b, strict=True)], ddof)
         degrees = pairs(len(a))

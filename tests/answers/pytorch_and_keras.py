@@ -96,10 +96,17 @@ def dense_weight(module, channels, side):
     return w.mT
 
 
-def twins(kernel=lambda w: w.permute(2, 3, 1, 0), dense=dense_weight,
-          pad=lambda p: [layers.ZeroPadding2D(p)],
-          pool=lambda k: layers.MaxPooling2D(k), relu=layers.ReLU, end=(),
-          bias=lambda b: b, set_them=True, first_only=True):  # fmt: skip
+def twins(
+    kernel=lambda w: w.permute(2, 3, 1, 0),
+    dense=dense_weight,
+    pad=lambda p: [layers.ZeroPadding2D(p)],
+    pool=lambda k: layers.MaxPooling2D(k),
+    relu=layers.ReLU,
+    end=(),
+    bias=lambda b: b,
+    set_them=True,
+    first_only=True,
+):
     """The right twin, with one of its parts changed."""
 
     def twin(network, side):

@@ -163,7 +163,7 @@ def test_time_that_is_over_leaves_targets_out(command, tmp_path, capsys):
 def test_the_verdict_needs_accuracy_and_seconds(accuracy, seconds, word):
     """Mean accuracy first, then the median of the seconds; the limits themselves count."""
     target = Namespace(goal=0.99, must=0.25, aim=0.1)
-    assert gpu.verdict(target, accuracy, seconds) == word
+    assert gpu.met(target, accuracy, seconds) == word
 
 
 def test_mistakes_get_one_sentence(command, capsys):

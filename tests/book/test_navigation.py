@@ -89,9 +89,12 @@ def test_contents_follow_every_jump(visit):
         assert 0 <= heading(tab, names[number]) < tab.viewport_size["height"]
     tab.go_back()
     waits_for_section(tab, names[-2])
-    tab.evaluate("""name => [...document.querySelectorAll('.bd-article h2')]
+    tab.evaluate(
+        """name => [...document.querySelectorAll('.bd-article h2')]
         .find(heading => heading.textContent.startsWith(name)).nextElementSibling
-        .scrollIntoView()""", names[2])  # fmt: skip
+        .scrollIntoView()""",
+        names[2],
+    )
     waits_for_section(tab, names[2])
     tab.evaluate("scrollTo(0, 0)")
     tab.wait_for_function(f"() => document.querySelectorAll('{CURRENT}').length === 0")

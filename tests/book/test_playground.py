@@ -43,9 +43,12 @@ def node(script: str, value=None):
         console.log(JSON.stringify((() => {{ {script} }})()));
     """
     done = subprocess.run(
-        [NODE, "-e", program], input=json.dumps(value), capture_output=True, text=True,
+        [NODE, "-e", program],
+        input=json.dumps(value),
+        capture_output=True,
+        text=True,
         encoding="utf-8",
-    )  # fmt: skip
+    )
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)
 
@@ -68,9 +71,13 @@ def train_in_torch(case):
     y = torch.randint(classes, (23,))
     orders = [torch.randperm(23) for _ in range(STEPS // 5)]
     given = {
-        "case": case, "x": x.flatten().tolist(), "y": y.tolist(), "theta": theta(model),
-        "orders": [order.tolist() for order in orders], "decay": DECAY,
-    }  # fmt: skip
+        "case": case,
+        "x": x.flatten().tolist(),
+        "y": y.tolist(),
+        "theta": theta(model),
+        "orders": [order.tolist() for order in orders],
+        "decay": DECAY,
+    }
     step = OPTIMISERS[optimiser](model.parameters())
     given["lr"] = step.param_groups[0]["lr"]
     losses = []
@@ -219,13 +226,12 @@ def test_every_setting_survives_the_address():
     )
 
 
-MALFORMED = [
-    "data=moons", "n=9", "n=1e9", "noise=-1", "share=", "net=17", "net=4-4-4-4-4", "net=4-",
-    "act=gelu", "opt=lion", "lr=0", "lr=NaN", "lr=Infinity", "lr=fast", "batch=0", "batch=2.5",
-    "decay=-0.1", "seed=-1", "seed=4294967296", "at=5001", "until=x", "speed=warp", "plane=5.1",
-    "tests=maybe", "points=AB", "points=____", "points=" + "AAA" * 401, "hide=<b>", "lr=%E0%A4%A",
-    "%=1", "constructor=1", "__proto__=1",
-]  # fmt: skip
+MALFORMED = f"""
+    data=moons n=9 n=1e9 noise=-1 share= net=17 net=4-4-4-4-4 net=4- act=gelu opt=lion
+    lr=0 lr=NaN lr=Infinity lr=fast batch=0 batch=2.5 decay=-0.1 seed=-1 seed=4294967296
+    at=5001 until=x speed=warp plane=5.1 tests=maybe points=AB points=____
+    points={"AAA" * 401} hide=<b> lr=%E0%A4%A %=1 constructor=1 __proto__=1
+""".split()
 
 
 def test_malformed_addresses_fall_back_with_a_sentence():

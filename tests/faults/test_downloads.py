@@ -16,7 +16,7 @@ import torch
 from processes import result_of, start_child
 from tqdm import tqdm
 
-from lessons_src import data, recipes
+from lessons_src import data, download, recipes
 
 
 def test_a_classroom_mirror_serves_the_files(tiny, server, tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_no_network_at_all_is_quick(tiny, tmp_path, capsys):
 def test_a_hanging_mirror_is_left(tiny, server, tmp_path, monkeypatch):
     """A mirror that accepts the connection and says nothing costs the timeout, no
     more."""
-    monkeypatch.setattr(data, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     server.delay = 1.5
     start = time.perf_counter()
@@ -209,8 +209,8 @@ MIRRORS = {
 def test_a_mirror_that_misbehaves(tiny, server, tmp_path, monkeypatch, capsys, fault):
     """The next one gives the right data; where it is the only one, the stand-in serves,
     the notice names it with the reason, and nothing of it is kept."""
-    monkeypatch.setattr(data, "TIMEOUT", 0.3)
-    monkeypatch.setattr(data, "LARGEST", 2**22)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "LARGEST", 2**22)
     server.behave = MIRRORS[fault]
     monkeypatch.setenv("LESSONS_MIRROR", server.address + "/bad")
     start = time.perf_counter()
@@ -438,11 +438,11 @@ def test_a_killed_child_keeps_no_lock():
 def test_a_mirror_that_is_left_does_not_hold_the_process(monkeypatch):
     """The thread that waits for it ends with the process."""
     release = threading.Event()
-    monkeypatch.setattr(data, "TIMEOUT", 0.05)
-    monkeypatch.setattr(data, "_fetch", lambda *_: release.wait(60))
+    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(download, "_fetch", lambda *_: release.wait(60))
     before = set(threading.enumerate())
     with pytest.raises(OSError, match="too slow"):
-        data._fetched("http://127.0.0.1:9/")
+        download._fetched("http://127.0.0.1:9/")
     waiting = set(threading.enumerate()) - before
     assert waiting and all(thread.daemon for thread in waiting)
     release.set()

@@ -26,9 +26,13 @@ def network(seed=0, classes=4, scale=3.0):
     """A small network with large random weights: its surface is far from flat."""
     torch.manual_seed(seed)
     model = nn.Sequential(
-        nn.Flatten(), nn.Linear(36, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(36, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
         nn.Linear(64, classes),
-    ).double()  # fmt: skip
+    ).double()
     for p in model.parameters():
         p.data *= scale
     return model
@@ -221,8 +225,12 @@ def test_a_cold_network_hides_its_gradient(page):
 def test_reliability_counts_every_answer_once(page):
     """Counts, means and shares equal those of a loop over the bins, certainty 1
     included; an empty bin is nan."""
-    certainty = torch.cat([torch.rand(300, generator=torch.Generator().manual_seed(0)),
-                           torch.tensor([0.0, 1.0, 1.0, 0.5])])  # fmt: skip
+    certainty = torch.cat(
+        [
+            torch.rand(300, generator=torch.Generator().manual_seed(0)),
+            torch.tensor([0.0, 1.0, 1.0, 0.5]),
+        ]
+    )
     right = (torch.arange(304) % 3 > 0).float()
     for bins in (1, 2, 7, 10, 100, 1000):
         count, claimed, achieved = page["reliability"](certainty, right, bins)

@@ -150,7 +150,7 @@ def test_a_file_with_code_is_not_run(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    """The write breaks off in the middle: the checkpoint before it can still be read."""
+    """The write is interrupted in the middle: the checkpoint before it can still be read."""
     path = tmp_path / "a.pt"
     checkpoint.save(path, {"epoch": 1})
 

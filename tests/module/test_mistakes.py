@@ -27,14 +27,15 @@ from lessons_src.scale import checkpoint, distributed, graph, run
 from lessons_src.scale import fit as scale_fit
 
 MODULES = (
-    "data standin train models muon recipes published records figures svg interactive files "
-    "expect scale.checkpoint scale.distributed scale.fit scale.graph scale.run"
+    "data download standin train train_checks models muon recipes published records "
+    "figures svg interactive files expect scale.checkpoint scale.distributed scale.fit "
+    "scale.graph scale.run"
 )
 # Modules and functions that lessons do not call: what reaches them is checked before.
 INSIDE = """
-    standin svg files expect published muon train.check_training train.check_split
-    train.check_generator train.check_pair train.device_of train.kept train.diverged
-    train.History.last_epoch recipes.Recipe.described figures.caption_html
+    download standin svg files expect published muon train_checks train.kept
+    train.History.last_epoch recipes.by_name recipes.Recipe.described
+    figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
     interactive.html_pages interactive.one_page interactive.one_page_by_kernel
@@ -42,8 +43,8 @@ INSIDE = """
     checkpoint.rates checkpoint.rate_at checkpoint.fingerprint checkpoint.check_same
     checkpoint.write checkpoint.restore checkpoint.cuda_random_state
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
-    fit.replicate graph.tensors_of run.end run.arguments run.whole
-    run.run run.check_device run.check_writable run.splits
+    fit.replicate graph.tensors_of run.end run.arguments run.whole_number
+    run.run run.check_device run.check_writable run.load_for
     run.notices run.trained run.report run.write
 """
 # Nothing can be given to them, or whatever is given is right.

@@ -150,7 +150,7 @@ def test_what_a_recipe_cannot_do_is_said_before_the_training():
         replace(recipe, batch_size=0)
     raw = Split(torch.zeros(4, 1, 28, 28, dtype=torch.uint8), torch.zeros(4).long())
     with pytest.raises(ValueError, match="call .scaled"):
-        recipes.run(recipe, images(), raw, 0, fit=never)
+        recipes.run(recipe, images(), raw, 0, loop=never)
     for call in (recipes.splits, lambda r: recipes.normalised(r, noise.dataset(4, 4))):
         with pytest.raises(ValueError, match="recipe must be a Recipe"):
             call("mlp-97")

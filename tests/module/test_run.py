@@ -308,6 +308,6 @@ def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     assert process.wait(60) == 130 and process.stdout.read() == ""
     assert "/16000 [" in screen and "batches/s" in screen
     (line,) = (x for x in screen.replace("\r", "\n").splitlines() if "error: " in x)
-    assert "interrupted. The same command goes on from the last whole epoch." in line
+    assert "interrupted. The same command resumes from the last whole epoch." in line
     assert len(checkpoint.load(file)["history"]["loss"]) >= 1
     assert "Traceback" not in screen

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from lesson_source import cells
 from torch import nn
 
-from lessons_src import train
+from lessons_src import train, train_checks
 from lessons_src.data import Split
 
 
@@ -378,4 +378,5 @@ def test_a_schedule_rises_and_falls():
 def test_a_training_that_diverges_names_the_first_rate():
     """Of several groups, the one that was given first."""
     groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.5, 0.1)]
-    assert "at learning rate 0.5." in train.diverged(1.0, 1, 1, torch.optim.SGD(groups))
+    message = train_checks.diverged(1.0, 1, 1, torch.optim.SGD(groups))
+    assert "at learning rate 0.5." in message

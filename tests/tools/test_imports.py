@@ -11,10 +11,10 @@ from lesson_source import ROOT
 
 # A module may import those that stand before it on one of these roads, and no others.
 ROADS = [
-    "expect files standin data train models muon recipes published scale.distributed "
-    "scale.fit scale.checkpoint scale.graph scale.run",
+    "expect files standin download data train_checks train models muon recipes published "
+    "scale.distributed scale.fit scale.checkpoint scale.graph scale.run",
     "expect svg figures interactive",
-    "exercises.limits exercises exercises.forbidden exercises.*",
+    "exercises.limits exercises.compare exercises exercises.forbidden exercises.*",
     "detector.findings detector.watch detector.evidence detector.checks detector",
     "expect records",
 ]

@@ -94,7 +94,10 @@ def test_without_torch_the_import_says_what_to_install():
 def test_modules_are_documented(path):
     """A docstring for the module, and for public functions and classes of some lines."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree)
+    says = ast.get_docstring(tree)
+    assert says, "say in a docstring what the module is for"
+    first = says.splitlines()[0]
+    assert first.endswith((".", ":")), f"its first line breaks mid-phrase: {first}"
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_":
             helper_of_an_exercise = path.parent.name == "exercises"
@@ -129,17 +132,22 @@ def test_the_encoding_is_named():
         assert not lines, f'{path}, line {lines[0]}: name encoding="utf-8"'
 
 
-def test_readme_names_commands_that_exist():
-    """Every `make target` in the README can be made; its pictures and modules exist."""
-    readme, makefile = (
-        (ROOT / "README.md").read_text(encoding="utf-8"),
-        (ROOT / "Makefile").read_text(encoding="utf-8"),
-    )
-    for target in set(re.findall(r"make ([a-z-]+)", readme)):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+def test_lines_are_as_the_formatter_has_them():
+    """Nothing of ours is left out of `ruff format`, or another hand formats it anew."""
+    folders = ("lessons_src", "tools", "tests", "benchmarks")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in [*files, ROOT / "conftest.py"]:
+        left = re.search(r"# fmt: (skip|off)", path.read_text(encoding="utf-8"))
+        assert not left, f"{path}: take out {left[0]!r}, and run ruff format"
+
+
+def test_readme_names_pictures_and_modules_that_exist():
+    """Every picture of the README is there, and every module that is run by name."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for picture in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme):
         assert (ROOT / picture).exists()
-    pages = readme + (ROOT / "book/running.md").read_text(encoding="utf-8") + makefile
+    others = [ROOT / "book/running.md", ROOT / "Makefile"]
+    pages = readme + "".join(path.read_text(encoding="utf-8") for path in others)
     for module in re.findall(r"-m ((?:tools|benchmarks|lessons_src)[\w.]*\w)", pages):
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
 
@@ -207,6 +215,15 @@ def make(folder, *arguments, **environment):
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "MAKE"))}
     options = {"capture_output": True, "text": True, "env": {**keep, **environment}}
     return subprocess.run(["make", *arguments], cwd=folder, **options)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
+def test_readme_names_targets_that_exist(bare):
+    """Every `make target` in the README can be made; `book` is no folder here."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = set(re.findall(r"make ([a-z-]+)", readme))
+    run = make(bare, "--dry-run", *sorted(targets))
+    assert targets and run.returncode == 0, f"README.md, or the Makefile: {run.stderr}"
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
