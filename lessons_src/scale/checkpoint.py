@@ -3,17 +3,17 @@
 They are written whole or not at all, and read only if they are what was written.
 """
 
-import hashlib
+import copy
 import pickle
 import zipfile
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 
 from lessons_src.data import Split
 from lessons_src.expect import described, whole
 from lessons_src.files import replacing
+from lessons_src.scale.description import description
 from lessons_src.scale.distributed import gather, on_rank_0, rank
 from lessons_src.scale.fit import fit
 from lessons_src.train import History, check_split, kept
@@ -43,11 +43,12 @@ def save(path, state: dict) -> None:
             f"such as model.state_dict(), and not {described(state)} ({error})"
         ) from error
     except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
-        kept = "the checkpoint before it is unharmed"
-        kept = kept if path.exists() else "nothing was written"
+        left = "nothing was written"
+        if path.exists():
+            left = "the checkpoint before it is unharmed"
         raise CheckpointError(
             f"could not write {path}: {error}. Free some space or choose another folder; "
-            f"{kept}."
+            f"{left}."
         ) from error
 
 
@@ -96,10 +97,11 @@ def fit_with_checkpoint(
     """`fit`, with all that the next epoch needs written to `path` after every epoch.
 
     Where the file is there, training resumes from its last epoch, to the same numbers.
-    about: what else has to be the same for that, such as the name of a loss. Arguments
-    and result are those of `scale.fit.fit`, alone or under torchrun. CheckpointError,
-    with model, optimizer and file untouched, where the file is of another training or
-    holds more epochs than asked.
+    about: what else has to be the same for that. A loss that is a lambda needs it, such
+    as {"factor of the loss": 3}, since all lambdas have one name.
+    Arguments and result are those of `scale.fit.fit`, alone or under torchrun.
+    CheckpointError, with model, optimizer, scheduler and file as they were, where the
+    file is of another training, does not fit, or holds more epochs than asked.
     """
     path = Path(path).expanduser()
     check_split(split)
@@ -110,7 +112,7 @@ def fit_with_checkpoint(
     state = on_rank_0(lambda: load(path) if path.exists() else None)
     if state is not None:
         check_same(path, state, training, epochs)
-        history = restore(state, parts, generator)
+        history = restore(path, state, parts, generator)
     options |= {"scheduler": scheduler, "generator": generator, "progress": False}
     with kept(history):
         for _ in range(len(history.loss), epochs):
@@ -121,51 +123,6 @@ def fit_with_checkpoint(
     return history
 
 
-def description(model, split, optimizer, scheduler, generator, options, about) -> dict:
-    """What has to be the same where a training is resumed, in numbers and words."""
-    loss_fn = options.get("loss_fn", F.cross_entropy)
-    named = getattr(loss_fn, "func", loss_fn)  # of a functools.partial
-    return {
-        "network": [f"{name} {tuple(x.shape)}" for name, x in model.state_dict().items()],
-        "data": fingerprint(split),
-        "batch size": options.get("batch_size", 64),
-        "loss": [getattr(named, "__name__", "unnamed"), getattr(loss_fn, "keywords", {})],
-        "optimizer": [type(optimizer).__name__, *map(settings, optimizer.param_groups)],
-        "schedule": [type(scheduler).__name__, rates(scheduler)],
-        "shuffling": None if generator is None else f"by seed {generator.initial_seed()}",
-        **(about or {}),
-    }
-
-
-def settings(group: dict) -> dict:
-    """The settings of one of an optimizer's groups: lr, momentum and the like."""
-    simple = {k: v for k, v in group.items() if isinstance(v, int | float | str | tuple)}
-    simple["lr"] = simple.pop("initial_lr", simple["lr"])  # a schedule moves lr
-    return simple
-
-
-def rates(scheduler) -> list[float]:
-    """What a LambdaLR gives at some steps, so that another curve or length is noticed."""
-    curves = getattr(scheduler, "lr_lambdas", [])
-    return [rate_at(curve, t) for curve in curves for t in (0, 30, 1000)]
-
-
-def rate_at(curve, t: int) -> float | str:
-    """The factor at step t; what is said where the schedule is over before."""
-    try:
-        return curve(t)
-    except ValueError as error:
-        return str(error)
-
-
-def fingerprint(split: Split) -> str:
-    """Letters that differ where images or labels do: shape and SHA-256."""
-    digest = hashlib.sha256()
-    for tensor in (split.images, split.labels):
-        digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return f"{tuple(split.images.shape)} {digest.hexdigest()[:16]}"
-
-
 def check_same(path, state: dict, training: dict, epochs: int) -> None:
     """CheckpointError unless the state is of this training, and not of more epochs."""
     if not {"training", "parts", "history"} <= state.keys():
@@ -173,6 +130,11 @@ def check_same(path, state: dict, training: dict, epochs: int) -> None:
             f"{path} is no checkpoint of a training: name another file."
         )
     there = state["training"]
+    if "list of parameters" not in there:
+        raise CheckpointError(
+            f"{path} is of an earlier version of the course, which wrote down too little "
+            "to resume safely. Delete the file, or name another."
+        )
     for name in training | there:
         if training.get(name) != there.get(name):
             raise CheckpointError(
@@ -200,12 +162,30 @@ def write(path, training: dict, parts: dict, generator, history: History) -> Non
     on_rank_0(lambda: save(path, state | {"history": vars(history)}))
 
 
-def restore(state: dict, parts: dict, generator) -> History:
-    """Put back what `write` wrote. With more ranks than wrote it, the additional ones
-    draw their dropout and augmentation afresh; the order of the examples is as it was."""
-    for name, part in parts.items():
-        if part is not None:
+def restore(path, state: dict, parts: dict, generator) -> History:
+    """Put back what `write` wrote, all of it or nothing.
+
+    With more ranks than wrote it, the additional ones draw their dropout and
+    augmentation afresh; the order of the examples is as it was.
+    """
+    parts = {name: part for name, part in parts.items() if part is not None}
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+    try:
+        for name, part in parts.items():
             part.load_state_dict(state["parts"][name])
+    except Exception as error:  # a load_state_dict of anyone's may raise anything
+        for changed, old in before.items():
+            parts[changed].load_state_dict(old)
+        raise CheckpointError(
+            f"{path} does not fit: its {name} was refused ({error}). Delete the file, or "
+            "name another."
+        ) from error
+    restore_random(state, generator)
+    return History(**state["history"])
+
+
+def restore_random(state: dict, generator) -> None:
+    """Put back the generator of the order and this rank's random state."""
     if generator is not None:
         generator.set_state(state["order"])
     if rank() < len(state["random"]):
@@ -213,7 +193,6 @@ def restore(state: dict, parts: dict, generator) -> History:
         torch.set_rng_state(mine["cpu"])
         if mine["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(mine["cuda"])
-    return History(**state["history"])
 
 
 def cuda_random_state():

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, every byte checked, resumed to the same numbers."""
 
+import copy
 import errno
 import math
 import os
@@ -9,6 +10,8 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import lr_scheduler as lrs
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lessons_src import train
@@ -290,6 +293,206 @@ def test_another_length_of_the_schedule_is_another_training(tmp_path, split):
     )
     with pytest.raises(CheckpointError, match="its schedule is"):
         fitted(split, 2, path, scheduler=longer)
+
+
+# A training is described by all that its caller gave ---------------------------------
+
+
+def sgd(model, **settings):
+    return torch.optim.SGD(model.parameters(), **{"lr": 0.1} | settings)
+
+
+def adam(model, **settings):
+    return torch.optim.AdamW(model.parameters(), **{"lr": 0.1} | settings)
+
+
+def two_groups(model, first, second):
+    """Each layer has a rate of its own, by the order in which they are named."""
+    layers = [
+        {"params": model[first].parameters()},
+        {"params": model[second].parameters()},
+    ]
+    layers[0]["lr"] = 0.01
+    return torch.optim.SGD(layers, lr=0.1)
+
+
+def in_turn(optimizer, gamma):
+    """Two epochs of a level rate, then one that falls."""
+    parts = [lrs.ConstantLR(optimizer, 1.0, 2), lrs.ExponentialLR(optimizer, gamma)]
+    return lrs.SequentialLR(optimizer, parts, milestones=[2])
+
+
+def given(optimizer=sgd, schedule=None, loss_fn=cross_entropy):
+    """A small model, and what `fit_with_checkpoint` is given beside it."""
+    torch.manual_seed(1)
+    layers = [nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3)]
+    model = nn.Sequential(*layers)
+    made = optimizer(model)
+    options = {"scheduler": schedule and schedule(made), "loss_fn": loss_fn}
+    return model, made, options | {"progress": False}
+
+
+def resumed(path, split, epochs, model, optimizer, options):
+    return fit_with_checkpoint(path, model, split, epochs, optimizer, **options)
+
+
+WEIGHT = torch.tensor([1.0, 2.0, 3.0])
+weighted = partial(cross_entropy, weight=WEIGHT)
+CHANGES = {
+    "fewer parameters": (
+        "list of parameters",
+        {},
+        {"optimizer": lambda model: sgd(model[3])},
+    ),
+    "fewer parameters, Adam": (
+        "list of parameters",
+        {"optimizer": adam},
+        {"optimizer": lambda model: adam(model[3])},
+    ),
+    "groups in another order": (
+        "list of parameters",
+        {"optimizer": lambda model: two_groups(model, 1, 3)},
+        {"optimizer": lambda model: two_groups(model, 3, 1)},
+    ),
+    "a rate that is a tensor": (
+        "optimizer",
+        {"optimizer": partial(adam, lr=torch.tensor(0.01))},
+        {"optimizer": partial(adam, lr=torch.tensor(0.02))},
+    ),
+    "StepLR": (
+        "schedule",
+        {"schedule": lambda optimizer: lrs.StepLR(optimizer, 1, 0.1)},
+        {"schedule": lambda optimizer: lrs.StepLR(optimizer, 1, 0.5)},
+    ),
+    "MultiStepLR": (
+        "schedule",
+        {"schedule": lambda optimizer: lrs.MultiStepLR(optimizer, [3, 8])},
+        {"schedule": lambda optimizer: lrs.MultiStepLR(optimizer, [3, 9])},
+    ),
+    "CosineAnnealingLR": (
+        "schedule",
+        {"schedule": lambda optimizer: lrs.CosineAnnealingLR(optimizer, 20)},
+        {"schedule": lambda optimizer: lrs.CosineAnnealingLR(optimizer, 40)},
+    ),
+    "CosineAnnealingWarmRestarts": (
+        "schedule",
+        {"schedule": lambda optimizer: lrs.CosineAnnealingWarmRestarts(optimizer, 2)},
+        {"schedule": lambda optimizer: lrs.CosineAnnealingWarmRestarts(optimizer, 3)},
+    ),
+    "OneCycleLR": (
+        "schedule",
+        {"schedule": lambda optimizer: lrs.OneCycleLR(optimizer, 0.1, 20)},
+        {"schedule": lambda optimizer: lrs.OneCycleLR(optimizer, 0.1, 40)},
+    ),
+    "OneCycleLR, Adam": (
+        "schedule",
+        {"optimizer": adam, "schedule": lambda o: lrs.OneCycleLR(o, 0.1, 20)},
+        {"optimizer": adam, "schedule": lambda o: lrs.OneCycleLR(o, 0.1, 40)},
+    ),
+    "SequentialLR": (
+        "schedule",
+        {"schedule": partial(in_turn, gamma=0.9)},
+        {"schedule": partial(in_turn, gamma=0.8)},
+    ),
+    "a loss module": (
+        "loss",
+        {"loss_fn": nn.CrossEntropyLoss()},
+        {"loss_fn": nn.CrossEntropyLoss(label_smoothing=0.3)},
+    ),
+    "a loss module with weights": (
+        "loss",
+        {"loss_fn": nn.CrossEntropyLoss(weight=WEIGHT)},
+        {"loss_fn": nn.CrossEntropyLoss(weight=2 * WEIGHT)},
+    ),
+    "a partial with weights": (
+        "loss",
+        {"loss_fn": weighted},
+        {"loss_fn": partial(cross_entropy, weight=2 * WEIGHT)},
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_changed_is_refused_and_what_is_not_goes_on(tmp_path, split, change):
+    """By new objects and by the old ones, to the weights of a training without a break;
+    with one thing changed it is named, and nothing is."""
+    path = tmp_path / "a.pt"
+    what, before, after = CHANGES[change]
+    whole = given(**before)
+    torch.manual_seed(0)
+    resumed(tmp_path / "whole.pt", split, 3, *whole)
+    first = given(**before)
+    torch.manual_seed(0)
+    resumed(path, split, 1, *first)
+    resumed(path, split, 2, *first)  # the same objects: the cell is run once more
+    content = path.read_bytes()
+
+    other = given(**after)
+    weights = copy.deepcopy(other[0].state_dict())
+    with pytest.raises(CheckpointError, match=f"another training: its {what} is"):
+        resumed(path, split, 3, *other)
+    assert equal(other[0].state_dict(), weights) and path.read_bytes() == content
+
+    again = given(**before)
+    resumed(path, split, 3, *again)
+    assert equal(again[0].state_dict(), whole[0].state_dict())
+
+
+def test_a_lambda_needs_about(tmp_path, split):
+    """Two lambdas look alike; what the caller adds tells them apart."""
+    path = tmp_path / "a.pt"
+    threefold = given(loss_fn=lambda logits, y: 3 * cross_entropy(logits, y))
+    model, optimizer, options = threefold
+    options["about"] = {"factor": WEIGHT}
+    resumed(path, split, 1, model, optimizer, options)
+    resumed(path, split, 2, model, optimizer, options)
+    options["about"] = {"factor": 2}
+    with pytest.raises(CheckpointError, match="its factor is"):
+        resumed(path, split, 3, model, optimizer, options)
+
+
+class Refuses(torch.optim.SGD):
+    """An optimizer whose load_state_dict fails, after it has changed a rate."""
+
+    refuses = False
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        if state["state"] and self.refuses:
+            self.refuses = False
+            raise KeyError("momentum_buffer")
+
+
+def test_a_state_that_does_not_fit_leaves_everything_as_it_was(tmp_path, split):
+    """The model is put back first, and would be overwritten when the next part fails."""
+    path = tmp_path / "a.pt"
+
+    def stepped(optimizer):
+        return lrs.StepLR(optimizer, 1, 0.5)
+
+    parts = {"optimizer": lambda m: Refuses(m.parameters(), 0.1, 0.9)}
+    parts["schedule"] = stepped
+    resumed(path, split, 1, *given(**parts))
+    model, optimizer, options = given(**parts)
+    everything = [model, optimizer, options["scheduler"]]
+    before = copy.deepcopy([part.state_dict() for part in everything])
+    optimizer.refuses = True
+    content = path.read_bytes()
+    with pytest.raises(CheckpointError, match="does not fit: its optimizer was refused"):
+        resumed(path, split, 2, model, optimizer, options)
+    assert equal(model.state_dict(), before[0]) and path.read_bytes() == content
+    assert [part.state_dict() for part in everything[1:]] == before[1:]
+
+
+def test_an_old_file_that_says_too_little_is_refused(tmp_path, split):
+    """Before, neither schedules nor parameters were written down."""
+    path = tmp_path / "a.pt"
+    fitted(split, 1, path)
+    state = checkpoint.load(path)
+    del state["training"]["list of parameters"]
+    checkpoint.save(path, state)
+    with pytest.raises(CheckpointError, match="an earlier version of the course.*Delete"):
+        fitted(split, 2, path)
 
 
 def test_a_refusal_changes_nothing(tmp_path, split):

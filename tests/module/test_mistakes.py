@@ -28,8 +28,8 @@ from lessons_src.scale import fit as scale_fit
 
 MODULES = (
     "data download standin train train_checks models muon recipes published records "
-    "figures svg interactive files expect scale.checkpoint scale.distributed scale.fit "
-    "scale.graph scale.run"
+    "figures svg interactive files expect scale.checkpoint scale.description "
+    "scale.distributed scale.fit scale.graph scale.run"
 )
 # Modules and functions that lessons do not call: what reaches them is checked before.
 INSIDE = """
@@ -39,9 +39,9 @@ INSIDE = """
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
     interactive.html_pages interactive.one_page interactive.one_page_by_kernel
-    interactive.show_with_words checkpoint.description checkpoint.settings
-    checkpoint.rates checkpoint.rate_at checkpoint.fingerprint checkpoint.check_same
-    checkpoint.write checkpoint.restore checkpoint.cuda_random_state
+    interactive.show_with_words description checkpoint.check_same
+    checkpoint.write checkpoint.restore checkpoint.restore_random
+    checkpoint.cuda_random_state
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
     fit.replicate graph.tensors_of run.end run.arguments run.whole_number
     run.run run.check_device run.check_writable run.load_for

@@ -12,7 +12,7 @@ from lesson_source import ROOT
 # A module may import those that stand before it on one of these roads, and no others.
 ROADS = [
     "expect files standin download data train_checks train models muon recipes published "
-    "scale.distributed scale.fit scale.checkpoint scale.graph scale.run",
+    "scale.distributed scale.fit scale.description scale.checkpoint scale.graph scale.run",
     "expect svg figures interactive",
     "exercises.limits exercises.compare exercises exercises.forbidden exercises.*",
     "detector.findings detector.watch detector.evidence detector.checks detector",
