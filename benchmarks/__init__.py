@@ -32,10 +32,22 @@ import torch
 
 from lessons_src import records
 from lessons_src.data import DataError
+from lessons_src.files import replacing
 from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import CheckpointError
 from lessons_src.train import pick_device
 
+# The lists of a record, and by what their entries are told apart.
+LISTS = {
+    "variants": "name",
+    "targets": "name",
+    "bugs": "name",
+    "planted": "name",
+    "held_out": "name",
+    "sound": "name",
+    "lessons": "lesson",
+    "roofline": "recipe",
+}
 SETTING = (bool, int, float, str, tuple)  # what a module is set up with
 
 
@@ -49,7 +61,7 @@ def options(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=raw)
     where = "where the record goes (lessons_src/records)"
     parser.add_argument("--results", metavar="FOLDER", type=Path, help=where)
-    force = "replace a record even if it has more seeds"
+    force = "replace a record even if it covers more"
     parser.add_argument("--force", action="store_true", help=force)
     return parser
 
@@ -149,11 +161,35 @@ def write_record(name: str, record: dict, args) -> None:
 
     args: with `results` and `force`. RecordError as in `check_replaces`.
     """
-    check_replaces(name, number_of_seeds(record), args)
-    path, date = record_path(name, args), datetime.date.today().isoformat()
+    check_replaces(name, coverage(record), args)
+    write_dated(record_path(name, args), name, record)
+
+
+def write_unfinished(name: str, record: dict, args) -> None:
+    """Write a record that still grows: as NAME.part while one that covers more is there,
+    and in its place from then on."""
+    part = record_path(name, args).with_suffix(".part")
+    try:
+        write_record(name, record, args)
+        part.unlink(missing_ok=True)
+    except RecordError as error:
+        write_dated(part, name, record)
+        print(f"not in its place yet: {error}")
+
+
+def write_dated(path: Path, name: str, record: dict) -> None:
+    """Write the record, with its name, the date and the command before the rest."""
+    date = datetime.date.today().isoformat()
     record = {"name": name, "date": date, "command": command()} | record
-    replace_file(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, record, indent=1, ensure_ascii=False)
     print(f"written: {path}")
+
+
+def write_json(path: Path, content: dict, **form) -> None:
+    """Write the content, whole or not at all; form: options of json.dumps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(f"{json.dumps(content, **form)}\n".encode())
 
 
 def record_path(name: str, args) -> Path:
@@ -161,40 +197,66 @@ def record_path(name: str, args) -> Path:
     return (args.results or records.FOLDER) / f"{name}.json"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` beside the file, then give it the file's name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+def check_replaces(name: str, covers: dict, args) -> None:
+    """RecordError where the record is there and covers more, unless --force is given.
 
-
-def check_replaces(name: str, seeds: int, args) -> None:
-    """RecordError where the record is there with more seeds, unless --force is given.
-
-    The commands ask this before they train, and once more when they write.
+    covers: as of `coverage`, or what of it is known. The commands ask this before they
+    measure, and once more when they write.
     """
     path = record_path(name, args)
     if args.force or not path.exists():
         return
-    there = number_of_seeds(json.loads(path.read_text(encoding="utf-8")))
-    if there > seeds:
-        raise RecordError(
-            f"{path} has {there} seeds, and would be replaced by {seeds}. --force does "
-            "that all the same; --results FOLDER writes the new record somewhere else."
-        )
+    there = coverage(json.loads(path.read_text(encoding="utf-8")))
+    for what, new in covers.items():
+        lost = less(what, there[what], new) if what in there else None
+        if lost is not None:
+            raise RecordError(
+                f"{path} {lost}. --force does that all the same; --results FOLDER writes "
+                "the new record somewhere else."
+            )
 
 
-def number_of_seeds(record: dict) -> int:
-    """How many seeds a record of any of the commands has; 0 where it has no seeds."""
+def less(what: str, there, new) -> str | None:
+    """What a record has that the new one has not, in words; None where it has all."""
+    if isinstance(there, set):
+        lost = ", ".join(sorted(there - new))
+        return f"would lose these {what}: {lost}" if lost else None
+    if there > new:
+        return f"has {there} {what}, and would be replaced by {new}"
+    return None
+
+
+def coverage(record: dict) -> dict:
+    """What a record of any of the commands covers, by words: a set of names, or a
+    number of which more is better."""
+    covers = {}
+    for key, name in LISTS.items():
+        if key in record:
+            covers[key] = {entry[name] for entry in record[key]}
     if "variants" in record:  # of benchmarks.ablations
-        return min(len(variant["runs"]) for variant in record["variants"])
+        covers["seeds"] = min(len(variant["runs"]) for variant in record["variants"])
+    elif "runs" in record:  # of benchmarks.record
+        covers["seeds"] = len(record["runs"])
+    elif "seeds" in record:  # of gpu and of bugs
+        covers["seeds"] = record["seeds"]
     if "rounds" in record:  # of benchmarks.race
-        return record["rounds"]
-    return record.get("seeds", len(record.get("runs", [])))  # of gpu and of record
+        covers["rounds"] = record["rounds"]
+    if "roofline" in record:  # of benchmarks.cost; the first records had the usual budget
+        covers["seconds for a point"] = record.get("budget", 1.0)
+        covers["points"] = number_of_points(record)
+    if "planted" in record:  # of benchmarks.detector
+        covers["tools"] = set(record["summary"])
+        tried = record["planted"] + record["held_out"] + record["sound"]
+        covers["trainings"] = sum(bug["settings"] for bug in tried)
+    return covers
+
+
+def number_of_points(record: dict) -> int:
+    """How many points the curves of a record of benchmarks.cost have."""
+    curves = []
+    for name in ("parameters", "batch", "examples"):
+        curves += record[name].values()
+    return sum(len(curve["points"]) for curve in curves)
 
 
 def command() -> str:

@@ -267,7 +267,8 @@ def entry(variant: Variant, runs: list[dict]) -> dict:
 def record(args) -> None:
     """Train all variants of an ablation and write the record."""
     name, variants = f"ablation-{args.ablation}", ABLATIONS[args.ablation]
-    check_replaces(name, args.seeds, args)
+    names = {variant.name for variant in variants}
+    check_replaces(name, {"seeds": args.seeds, "variants": names}, args)
     whole = variants[0].recipe
     train, held_out = splits(whole, validation=True)
     train = train[: EXAMPLES.get(args.ablation)]

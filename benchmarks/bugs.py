@@ -366,7 +366,8 @@ def record(args) -> None:
     """Train every program with every seed, in turns; print, and write the record."""
     bugs = [bug for bug in BUGS if not args.only or bug.broken.__name__ in args.only]
     if not args.only:
-        check_replaces("bugs", args.seeds, args)
+        names = {bug.broken.__name__ for bug in bugs}
+        check_replaces("bugs", {"seeds": args.seeds, "bugs": names}, args)
     kinds = list(dict.fromkeys(kind for b in bugs for kind in (b.repaired, b.broken)))
     before, start = machine(), time.process_time()
     runs = {kind.__name__: {name: [] for name in DATASETS} for kind in kinds}

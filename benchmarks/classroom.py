@@ -24,7 +24,14 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 
-from benchmarks import errors_in_a_sentence, load, machine, options, write_record
+from benchmarks import (
+    check_replaces,
+    errors_in_a_sentence,
+    load,
+    machine,
+    options,
+    write_record,
+)
 from lessons_src import data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,9 +151,13 @@ def sentence(name: str, usage: dict) -> str:
 
 def record(args) -> None:
     """Run the lessons; write the record if it is of all of them or --results is given."""
+    names = args.lessons or list(LESSONS)
+    writes = not args.lessons or args.results is not None
+    if writes:
+        check_replaces("classroom", {"lessons": set(names)}, args)
     before = machine() | {"threads": 1, "cores": os.cpu_count()}
-    entry = {"disk": disk(), **measure(args.lessons or list(LESSONS))}
-    if args.lessons and args.results is None:
+    entry = {"disk": disk(), **measure(names)}
+    if not writes:
         print("Nothing was written: that needs every lesson, or --results FOLDER.")
     else:
         about = {"machine": before | {"load_after": load()}}

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import (
+    check_replaces,
     errors_in_a_sentence,
     keep_memory,
     load,
@@ -309,8 +310,9 @@ def main() -> None:
     keep_memory()
     before = machine()
     with errors_in_a_sentence():
+        check_replaces("cost", {"seconds for a point": args.budget}, args)
         record = measure(args.budget)
-        about = {"machine": before | {"load_after": load()}}
+        about = {"budget": args.budget, "machine": before | {"load_after": load()}}
         write_record("cost", about | record, args)
 
 

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks import (
+    check_replaces,
     detector_heldout,
     errors_in_a_sentence,
     load,
@@ -326,6 +327,8 @@ def record(args) -> None:
         "sound": trials([bug for bug in [*known, *others] if not bug.kind], sets),
     }
     groups["sound"] += recipe_trials(sets)
+    if not args.only:
+        check_replaces("detector", planned(groups, tools), args)
     entries = {name: [] for name in groups}
     for group, tried in groups.items():
         for bug in dict.fromkeys(trial.bug for trial in tried):
@@ -345,6 +348,13 @@ def record(args) -> None:
         write_record(
             "detector", about | {"rules": rules, "summary": result} | entries, args
         )
+
+
+def planned(groups: dict[str, list], tools) -> dict:
+    """What the record will cover, as `benchmarks.coverage` says it of the record."""
+    names = {key: {trial.bug.name for trial in tried} for key, tried in groups.items()}
+    trainings = sum(len(tried) for tried in groups.values())
+    return names | {"tools": set(tools), "trainings": trainings}
 
 
 def sentence(name: str, numbers: dict) -> str:

@@ -8,7 +8,8 @@ The targets are for one H200: five seeds, bfloat16, after a first training whose
 kept apart. The seconds are those of training alone; moving the data, warm-up and
 recording the graph are reported beside them. With every seed goes an epoch without a
 graph: the same step, started operation by operation. The record is written again after
-every target, so an interruption loses one target. First see on that machine that a graph
+every target, so an interruption loses one target; while an earlier record has more, the
+new one is gpu.part beside it. First see on that machine that a graph
 trains to the same weights:
 
     python -m pytest -q tests/module/test_graph.py tests/benchmarks/test_gpu.py
@@ -32,7 +33,7 @@ from benchmarks import (
     options,
     spread,
     summarise,
-    write_record,
+    write_unfinished,
 )
 from lessons_src.data import Split
 from lessons_src.models import Crop, MirrorAverage, RandomFlip, RandomShift, cnn
@@ -298,7 +299,8 @@ def measure_all(args, device) -> None:
     """Measure the targets one after the other; the record is written after each."""
     name = "gpu-dry-run" if args.dry_run else "gpu"
     if args.writes:
-        check_replaces(name, args.seeds, args)
+        covers = {"seeds": args.seeds, "targets": set(args.names)}
+        check_replaces(name, covers, args)
     start, left, entries = time.monotonic(), list(args.names), []
     record = {
         "dry_run": args.dry_run,
@@ -318,7 +320,7 @@ def measure_all(args, device) -> None:
         print(line(entries[-1]), flush=True)
         left.remove(target.recipe.name)
         if args.writes:
-            write_record(name, record, args)
+            write_unfinished(name, record, args)
     if not args.writes:
         print("Nothing was written.")
 
@@ -365,9 +367,7 @@ def main() -> None:
         try:
             measure_all(args, device)
         except KeyboardInterrupt:
-            sys.exit(
-                "\nInterrupted. A record, if one is written, has the finished targets."
-            )
+            sys.exit("\nInterrupted. What was written has the finished targets.")
 
 
 if __name__ == "__main__":

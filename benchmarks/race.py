@@ -47,8 +47,8 @@ from benchmarks import (
     machine,
     options,
     record_path,
-    replace_file,
     spread,
+    write_json,
     write_record,
 )
 from benchmarks.cost import copying, matrix_product
@@ -291,7 +291,7 @@ class Round:
         self.state["results"][name] = result
         self.state["load"].append(load())
         if self.path is not None:
-            replace_file(self.path, json.dumps(self.state))
+            write_json(self.path, self.state)
 
     def run(self, root: Path) -> dict:
         """Train what is missing; the round as the record keeps it."""

@@ -79,7 +79,7 @@ def record(recipe: Recipe, args) -> None:
     device = pick_device()
     name = recipe.name if device.type == "cpu" else f"{recipe.name}-{device.type}"
     if not args.validation:
-        check_replaces(name, args.seeds, args)
+        check_replaces(name, {"seeds": args.seeds}, args)
     entry = run_seeds(recipe, args, device)
     print(summary(recipe.name, entry, args))
     if not args.validation:

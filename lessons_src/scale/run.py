@@ -38,6 +38,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from tqdm import tqdm
 
 from lessons_src import data, recipes
+from lessons_src.files import replacing
 from lessons_src.published import AS_PUBLISHED
 from lessons_src.recipes import OWN, Recipe
 from lessons_src.scale.checkpoint import CheckpointError, fit_with_checkpoint, save
@@ -241,7 +242,7 @@ def write(args, model, result: dict) -> None:
     if args.save:
         save(args.save, model.state_dict())
     if args.json:
-        Path(args.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(args.json).resolve(), json.dumps(result, indent=1) + "\n")
     standin = " (THE STAND-IN)" if result["standin"] else ""
     split = "validation" if args.validation else "test"
     print(
@@ -251,6 +252,16 @@ def write(args, model, result: dict) -> None:
         f"processes: {result['world_size']}, {result['device']}",
         flush=True,
     )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; /dev/stdout or a pipe, which nothing can take
+    the place of, is written to as it is."""
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ import json
 import math
 import sys
 import time
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from benchmarks import classroom, cost, spread
+from benchmarks import RecordError, classroom, cost, spread, write_record
 from lessons_src import recipes
 from lessons_src.models import mlp
 
@@ -119,6 +120,7 @@ def test_the_record(record):
             for point in line["points"]:
                 assert point["seconds"].keys() == {"median", "low", "high", "n"}
             assert math.isfinite(line["slope"] + line["slope_of_largest"])
+    assert record["budget"] == 0.001
     assert record["machine"]["threads"] == 1 and record["clock"] == "process_time"
     assert {"load", "load_after", "name"} <= record["machine"].keys()
     ceilings = record["ceilings"]
@@ -137,6 +139,27 @@ def test_operations_grow_with_batch_and_width(record):
     for point in record["parameters"]["mlp"]["points"]:
         network = mlp(784, point["width"], point["width"], 10)
         assert point["parameters"] == sum(p.numel() for p in network.parameters())
+
+
+def test_a_smaller_budget_is_answered_before_anything_is_measured(monkeypatch):
+    """The record that is there was made with a second for each point."""
+    monkeypatch.setattr(sys, "argv", ["cost.py", "--budget", "0.5"])
+    monkeypatch.setattr(cost, "keep_memory", lambda: None)
+    monkeypatch.setattr(cost, "measure", lambda budget: pytest.fail("it measures"))
+    threads = torch.get_num_threads()
+    with pytest.raises(SystemExit, match="has 1.0 seconds for a point.* by 0.5"):
+        cost.main()
+    torch.set_num_threads(threads)
+
+
+def test_fewer_lessons_are_answered_before_one_is_run(monkeypatch, tmp_path):
+    """Where --results says, another run with more lessons may lie."""
+    lessons = [{"lesson": "softmax"}, {"lesson": "gpus"}]
+    args = Namespace(results=tmp_path, force=False, lessons=["gpus"])
+    write_record("classroom", {"lessons": lessons}, args)
+    monkeypatch.setattr(classroom, "measure", lambda names: pytest.fail("it runs"))
+    with pytest.raises(RecordError, match="lose these lessons: softmax"):
+        classroom.record(args)
 
 
 @pytest.mark.parametrize("budget", ["0", "-1", "nan"])

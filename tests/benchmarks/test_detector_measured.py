@@ -3,11 +3,12 @@
 import json
 import sys
 import types
+from argparse import Namespace
 from dataclasses import replace
 
 import pytest
 
-from benchmarks import detector, planted, planted_bugs
+from benchmarks import detector, planted, planted_bugs, write_record
 from lessons_src import data, records
 from lessons_src.detector import KINDS
 
@@ -108,6 +109,17 @@ def test_the_command_measures_and_writes(monkeypatch, tmp_path, capsys):
     assert summary["sound"]["alarms"] == 0 and summary["seconds"]["n"] == 3
     assert record["planted"][1]["detector"]["found"] == {"softmax_twice": 1}
     assert "named 2 of 2 planted" in capsys.readouterr().out
+
+
+def test_a_run_without_a_tool_is_answered_before_it_measures(monkeypatch, tmp_path):
+    """The record has a tool more, which is not installed here."""
+    summary = dict.fromkeys(["detector", "torchtest2"], {})
+    args = Namespace(results=tmp_path, force=False)
+    record = {"summary": summary, "planted": [], "held_out": [], "sound": []}
+    write_record("detector", record, args)
+    monkeypatch.setattr(detector, "entry", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(SystemExit, match="lose these tools: torchtest2"):
+        run(monkeypatch, tmp_path)
 
 
 def test_some_bugs_alone_are_not_written(monkeypatch, tmp_path):

@@ -115,11 +115,15 @@ def command(monkeypatch, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["/x/benchmarks/gpu.py", *map(str, arguments)])
         gpu.main()
-        return {
-            p.name: json.loads(p.read_text(encoding="utf-8")) for p in tmp_path.iterdir()
-        }
+        return read(tmp_path)
 
     return run
+
+
+def read(folder):
+    """Every record in the folder, by the file's name."""
+    paths = folder.iterdir()
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def test_a_dry_run_makes_a_whole_record(command, tmp_path, capsys):
@@ -143,6 +147,39 @@ def test_tuning_and_single_targets_write_nothing(command, tmp_path, capsys):
     assert command("--dry-run", "--seeds", 1, "mnist-99") == {}
     assert command("--dry-run", "--seeds", 1, "--validation", "mnist-99") == {}
     assert "Nothing was written" in capsys.readouterr().out
+
+
+def test_a_new_run_replaces_a_record_when_it_has_as_much(
+    command, tmp_path, capsys, monkeypatch
+):
+    """Its first target alone would lose the other: until then it lies beside the record,
+    also where it is interrupted."""
+
+    def measure(target, train, test, seeds, device):
+        if target.recipe.name == interrupt:
+            raise KeyboardInterrupt
+        return {"name": target.recipe.name, "seeds": seeds}
+
+    monkeypatch.setattr(gpu, "measure", measure)
+    monkeypatch.setattr(gpu, "line", lambda entry: entry["name"])
+    words, interrupt = ["--dry-run", "--results", tmp_path], None
+    old = command(*words, "--seeds", 1)["gpu-dry-run.json"]
+
+    interrupt = "fashion-93"
+    with pytest.raises(SystemExit, match="What was written"):
+        command(*words, "--seeds", 2)
+    files = read(tmp_path)
+    assert files["gpu-dry-run.json"] == old
+    assert files["gpu-dry-run.part"]["targets"] == [{"name": "mnist-99", "seeds": 2}]
+    assert "would lose these targets: fashion-93" in capsys.readouterr().out
+
+    interrupt = None
+    made = command(*words, "--seeds", 2)
+    assert made.keys() == {"gpu-dry-run.json"}
+    assert made["gpu-dry-run.json"]["seeds"] == 2
+    with pytest.raises(SystemExit, match="lose these targets: fashion-93"):
+        command(*words, "--seeds", 2, "mnist-99")
+    assert read(tmp_path) == made
 
 
 def test_time_that_is_over_leaves_targets_out(command, tmp_path, capsys):

@@ -105,17 +105,106 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     args = Namespace(results=tmp_path, force=False)
     benchmarks.write_record("a", {"runs": [1]}, args)
     before = (tmp_path / "a.json").read_bytes()
-    write_text = Path.write_text
 
-    def half(path, text, encoding):
-        write_text(path, text[: len(text) // 2], encoding)
+    def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError):
         benchmarks.write_record("a", {"runs": [1, 2]}, args)
     assert (tmp_path / "a.json").read_bytes() == before
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def curves(widths: int) -> dict:
+    """The curves of a record of benchmarks.cost, each with so many points."""
+    curve = {"mlp": {"points": [{"size": size} for size in range(widths)]}}
+    return {"parameters": curve, "batch": curve, "examples": curve}
+
+
+def bug(name: str, settings=6) -> dict:
+    return {"name": name, "settings": settings}
+
+
+def found(*planted, tools=("detector", "torchtest2")) -> dict:
+    """A record of benchmarks.detector with these planted bugs."""
+    summary = dict.fromkeys(tools, {})
+    return {
+        "summary": summary,
+        "planted": [*planted],
+        "held_out": [],
+        "sound": [bug("plain")],
+    }
+
+
+def entries(*names, key="name", **more) -> list[dict]:
+    return [{key: name} | more for name in names]
+
+
+COST = {"roofline": entries("mnist-99", key="recipe"), "budget": 1.0} | curves(3)
+FEWER = {
+    "record": ({"runs": [1, 2]}, {"runs": [1]}, "has 2 seeds, and .* by 1"),
+    "ablations: seeds": (
+        {"variants": entries("a", "b", runs=[1, 2])},
+        {"variants": entries("a", runs=[1, 2]) + entries("b", runs=[1])},
+        "has 2 seeds",
+    ),
+    "ablations: variants": (
+        {"variants": entries("a", "b", runs=[1])},
+        {"variants": entries("a", runs=[1, 2])},
+        "lose these variants: b",
+    ),
+    "race": (
+        {"rounds": 2, "targets": entries("a")},
+        {"rounds": 1, "targets": entries("a")},
+        "has 2 rounds",
+    ),
+    "gpu": (
+        {"seeds": 5, "targets": entries("a", "b", "c")},
+        {"seeds": 5, "targets": entries("a")},
+        "lose these targets: b, c",
+    ),
+    "bugs": (
+        {"seeds": 3, "bugs": entries("a", "b")},
+        {"seeds": 3, "bugs": entries("b")},
+        "lose these bugs: a",
+    ),
+    "cost: budget": (
+        COST,
+        COST | {"budget": 0.1},
+        "has 1.0 seconds for a point.* by 0.1",
+    ),
+    "cost: points": (COST, COST | curves(2), "has 9 points, and .* by 6"),
+    "cost: recipes": (COST, COST | {"roofline": []}, "lose these roofline: mnist-99"),
+    "classroom": (
+        {"lessons": entries("softmax", "gpus", key="lesson")},
+        {"lessons": entries("gpus", key="lesson")},
+        "lose these lessons: softmax",
+    ),
+    "detector: bugs": (found(bug("a"), bug("b")), found(bug("b", 12)), "planted: a"),
+    "detector: data sets": (found(bug("a")), found(bug("a", 3)), "has 12 trainings"),
+    "detector: tools": (
+        found(bug("a")),
+        found(bug("a"), tools=["detector"]),
+        "lose these tools: torchtest2",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FEWER)
+def test_what_covers_less_never_replaces_a_record(tmp_path, kind):
+    """Of each command: refused with what would be lost; the same again is not, nor is
+    --force."""
+    more, fewer, message = FEWER[kind]
+    args = Namespace(results=tmp_path, force=False)
+    benchmarks.write_record("a", more, args)
+    before = (tmp_path / "a.json").read_bytes()
+    with pytest.raises(benchmarks.RecordError, match=message):
+        benchmarks.write_record("a", fewer, args)
+    assert (tmp_path / "a.json").read_bytes() == before
+    benchmarks.write_record("a", more, args)
+    benchmarks.write_record("a", fewer, Namespace(results=tmp_path, force=True))
+    assert (tmp_path / "a.json").read_bytes() != before
 
 
 def test_the_stand_in_is_never_recorded(monkeypatch, tmp_path):
@@ -233,6 +322,13 @@ def test_every_record_belongs_to_a_recipe_and_adds_up(path):
     for key in ("accuracy", "seconds"):
         values = [run[key] for run in made["runs"]]
         assert made[key] == pytest.approx(benchmarks.summarise(values))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda p: p.stem)
+def test_every_record_covers_something(path):
+    """Seeds, rounds, targets, lessons, points: what a new one is compared by."""
+    covers = benchmarks.coverage(json.loads(path.read_text(encoding="utf-8")))
+    assert covers and all(covers.values())
 
 
 def test_records_of_many_recipes_are_of_todays():

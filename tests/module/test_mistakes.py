@@ -45,7 +45,7 @@ INSIDE = """
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
     fit.replicate graph.tensors_of run.end run.arguments run.whole_number
     run.run run.check_device run.check_writable run.load_for
-    run.notices run.trained run.report run.write
+    run.notices run.trained run.report run.write run.write_text
 """
 # Nothing can be given to them, or whatever is given is right.
 NOTHING_TO_GET_WRONG = """

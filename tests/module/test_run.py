@@ -1,5 +1,6 @@
 """python -m lessons_src.scale.run: its options, its files, its one line, its words in trouble."""
 
+import errno
 import fcntl
 import json
 import os
@@ -176,6 +177,34 @@ def test_wrong_use_is_said_in_the_last_line_with_status_2(few, capsys, wrong, me
     line = err.splitlines()[-1]
     assert line.startswith("python -m lessons_src.scale.run: error: ") and message in line
     assert out == "" and "Traceback" not in err
+
+
+def test_the_json_of_before_stays_where_the_disk_is_full(few, tmp_path, monkeypatch):
+    """The write breaks off: the file of an earlier run is whole, and nothing is beside."""
+    path = tmp_path / "a.json"
+    assert status(*SHORT, "--json", path) == 0
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert status(*SHORT, "--seed", 4, "--json", path) == 1
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_the_json_may_be_a_pipe_or_a_link(few, tmp_path):
+    """As `--json /dev/stdout`: written to, and not replaced by a file of that name."""
+    pipe, link, file = (tmp_path / name for name in ("pipe", "link", "file"))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert status(*SHORT, "--json", pipe) == 0
+    assert json.loads(os.read(reader, 100_000))["recipe"] == "mlp-97" and pipe.is_fifo()
+    os.close(reader)
+    link.symlink_to(file)
+    assert status(*SHORT, "--json", link) == 0
+    assert link.is_symlink() and json.loads(file.read_text(encoding="utf-8"))["loss"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
