@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tools import digit, strokes
+from tools import digit_network as digit
+from tools import strokes
 
 FOLDER = digit.ROOT / "book" / "draw"
 # Legible on white and on black: these pictures are there before any script, in any theme.

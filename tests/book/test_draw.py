@@ -14,7 +14,8 @@ from lesson_source import close, definitions
 from playwright.sync_api import expect
 
 from lessons_src import data, recipes
-from tools import digit, digit_pages, strokes
+from tools import digit_network as digit
+from tools import digit_pages, strokes
 
 PAGE = "book/draw"
 WEB = ROOT / "book" / "web"

@@ -1,6 +1,8 @@
 """A checkout tests itself: its own module and its own data, whatever else is
 installed."""
 
+import ast
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +12,7 @@ import nbformat
 import pytest
 from lesson_source import LESSONS, ROOT, cells
 
-from lessons_src import data
+from lessons_src import data, records
 
 SHOW_MODULE = "import lessons_src\nprint(lessons_src.NAME)"
 DATA = "def load(name):\n    return load\n\nload.standin = False\n"
@@ -98,26 +100,103 @@ def test_the_data_are_the_checkouts_own(monkeypatch, tmp_path):
     assert data._default_root() == ROOT / "data"
 
 
-def test_the_module_beside_a_notebook_is_all_that_it_needs(tmp_path):
-    """In an empty folder, without this checkout: what the pages with records import,
-    and every record. (All pages in one process: starting one costs seconds.)"""
-    shutil.copytree(ROOT / "lessons_src", tmp_path / "lessons_src")
-    sources = [cell.source for page in LESSONS for cell in cells(page.stem)]
-    imports = [source for source in sources if "from lessons_src.records" in source]
-    code = f"""
-import sys
-sys.modules["benchmarks"] = None
-for source in {imports!r}:
-    exec(source)
-import lessons_src, lessons_src.records
-assert lessons_src.__file__.startswith({str(tmp_path)!r})
-names = [path.stem for path in lessons_src.records.FOLDER.glob("*.json")]
-assert len(names) > 20 and all(lessons_src.records.recorded(name) for name in names)
+NO_BENCHMARKS = "import sys\nsys.modules['benchmarks'] = None\n"
+LOOK_UP = """
+import json, sys
+import lessons_src
+from lessons_src import records
+
+problems = []
+for page, (imports, recorded, lines) in json.loads(sys.argv[1]).items():
+    try:
+        for source in imports:
+            exec(source, {})
+        for name in recorded:
+            assert records.recorded(name)["name"] == name, name
+        for name in lines:  # where none was made, the command that makes it
+            told = records.line(name)
+            assert told.startswith(f"{name}: ") or records.command_for(name) in told, told
+    except Exception as error:
+        problems.append(f"{page}: {type(error).__name__}: {error}")
+names = [path.stem for path in records.FOLDER.glob("*.json")]
+problems += [name for name in names if not records.recorded(name)]
+print(json.dumps([lessons_src.__file__, len(names), problems]))
 """
-    assert len(imports) >= 5
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    run = [sys.executable, "-c", code]
-    subprocess.run(run, cwd=tmp_path, env=environment, check=True)
+
+
+def names_of_records(sources):
+    """What the cells look up: by recorded("..."), by line("..."), and by a loop over
+    names that stand in the same cells."""
+    recorded, lines = set(), set()
+    there = {path.stem for path in (ROOT / "lessons_src/records").glob("*.json")}
+    for node in [node for source in sources for node in ast.walk(ast.parse(source))]:
+        match node:
+            case ast.Call(func=ast.Name("recorded"), args=[ast.Constant(name)]):
+                recorded.add(name)
+            case ast.Call(func=ast.Name("line"), args=[ast.Constant(name)]):
+                lines.add(name)
+            case ast.Constant(str(name)) if name in there:
+                recorded.add(name)
+    return sorted(recorded), sorted(lines)
+
+
+def pages_with_records(names):
+    """Of each of these pages that imports the records: the cells that import them, and
+    what it looks up."""
+    pages = {}
+    for name in names:
+        code = [cell.source for cell in cells(name) if cell.cell_type == "code"]
+        imports = [source for source in code if "from lessons_src.records" in source]
+        plain = [source for source in code if not source.lstrip().startswith(("%", "!"))]
+        if imports:
+            pages[name] = (imports, *names_of_records(plain))
+    return pages
+
+
+def looked_up(folder, pages) -> list[str]:
+    """What goes wrong where a folder has the module alone, page by page."""
+    run = subprocess.run(
+        [sys.executable, "-c", NO_BENCHMARKS + LOOK_UP, json.dumps(pages)],
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    file, number, problems = json.loads(run.stdout.splitlines()[-1])
+    assert file.startswith(str(folder)) and number > 20
+    return problems
+
+
+def test_the_module_beside_a_notebook_is_all_that_it_needs(tmp_path):
+    """In an empty folder, without this checkout: what the pages with records import, and
+    each record that they name. (All pages in one process: starting one costs seconds.)"""
+    shutil.copytree(ROOT / "lessons_src", tmp_path / "lessons_src")
+    pages = pages_with_records([*(page.stem for page in LESSONS), "../book/cost"])
+    assert len(pages) >= 9 and all(names or lines for _, names, lines in pages.values())
+    problems = looked_up(tmp_path, pages)
+    assert problems == [], "make the record, or correct its name in that lesson"
+
+
+def test_a_record_that_is_not_there_is_found(tmp_path, monkeypatch, capsys):
+    """Left out of the module, or never made: named with the lesson. A line about one
+    that was never made says how to make it."""
+    for path in records.FOLDER.glob("*.json"):
+        if path.stem != "bugs":
+            shutil.copy(path, tmp_path)
+    imports = ["from lessons_src.records import line, recorded"]
+    sources = {
+        "a": 'print(line("mnist-99"), line("mnist-99-cuda"), recorded("R5"))',
+        "b": 'for name in ("mnist-99", "bugs"):\n    recorded(name)',
+        "c": 'recorded("R6")["runs"]',
+    }
+    pages = {name: (imports, *names_of_records([s])) for name, s in sources.items()}
+    monkeypatch.setattr(records, "FOLDER", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["", json.dumps(pages)])
+    exec(LOOK_UP, {})
+    _, _, (first, second) = json.loads(capsys.readouterr().out)
+    assert first.startswith("b: FileNotFoundError: bugs has not been recorded")
+    assert second.startswith("c: FileNotFoundError: R6 has not been recorded")
 
 
 def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):

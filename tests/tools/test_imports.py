@@ -1,10 +1,11 @@
-"""The modules of lessons_src import each other in one direction, and never what uses
-them."""
+"""Modules import each other in one direction: those of lessons_src along its roads, none
+of tools and benchmarks in a circle, and nothing imports what uses it."""
 
 import ast
 import json
 import re
 from fnmatch import fnmatch
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 from lesson_source import ROOT
@@ -19,6 +20,7 @@ ROADS = [
     "expect records",
 ]
 USERS = {"benchmarks", "lessons", "tests"}  # they use the module; nothing uses them
+PACKAGES = ("lessons_src", "tools", "benchmarks")
 PAGES = sorted([*ROOT.glob("lessons/*.ipynb"), *ROOT.glob("book/*.ipynb")])
 
 
@@ -70,7 +72,7 @@ def wrong_imports(root):
         for name in imported_names(path, root):
             package, _, used = as_module(name, root).partition(".")
             against = package == "lessons_src" and used and not is_allowed(module, used)
-            if against or package in USERS:
+            if against or package in USERS | {"tools"}:
                 wrong.add(f"{module} imports {used or package}")
     return wrong
 
@@ -78,6 +80,76 @@ def wrong_imports(root):
 def test_the_modules_import_in_one_direction():
     """No module imports one after it, or on another road, or what uses the module."""
     assert wrong_imports(ROOT) == set()
+
+
+def imports_between(root):
+    """Of each module of the packages: the modules of the packages that it imports."""
+    imports = {}
+    for path in [path for name in PACKAGES for path in (root / name).rglob("*.py")]:
+        module = module_name(path, root)
+        used = {as_module(name, root) for name in imported_names(path, root)}
+        imports[module] = {n for n in used if n.split(".")[0] in {*PACKAGES, *USERS}}
+    return imports
+
+
+def users_imported(imports):
+    """Imports of what uses a module, as "module imports other": benchmarks may import
+    each other, and nothing else may import them."""
+    wrong = set()
+    for module, used in imports.items():
+        own = module.split(".")[0]
+        for name in used:
+            if name.split(".")[0] in USERS - {own}:
+                wrong.add(f"{module} imports {name}")
+    return wrong
+
+
+def circle(imports):
+    """The modules of a circle, each imported by the next one; none where there is none.
+    A package that names its own modules makes no circle with itself."""
+    others = {module: used - {module} for module, used in imports.items()}
+    try:
+        list(TopologicalSorter(others).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_tools_and_benchmarks_have_no_circles_and_nothing_imports_benchmarks():
+    """Imports in functions count too: they hide a circle, and do not open it."""
+    imports = imports_between(ROOT)
+    assert {name.split(".")[0] for name in imports} == set(PACKAGES) and len(imports) > 80
+    assert users_imported(imports) == set()
+    assert circle(imports) == [], "move what both need to a module that both import"
+
+
+def test_a_circle_and_a_user_are_found(tmp_path):
+    """Over three modules, one of them in a function; and a tool that imports a
+    benchmark."""
+    sources = {
+        "benchmarks/__init__": "import json",
+        "benchmarks/cost": "import benchmarks\nfrom lessons_src import data",
+        "benchmarks/race": "from benchmarks.cost import copying",
+        "lessons_src/__init__": "",
+        "lessons_src/data": "import torch",
+        "tools/__init__": "",
+        "tools/book": "from tools import store",
+        "tools/store": "from .pdf import write",
+        "tools/pdf": "from lessons_src.data import load",
+    }
+
+    def imports():
+        for name, source in sources.items():
+            path = tmp_path / f"{name}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        return imports_between(tmp_path)
+
+    assert circle(imports()) == [] and users_imported(imports()) == set()
+    sources["tools/pdf"] = "def write():\n    from tools import book"
+    sources["tools/book"] += "\nfrom benchmarks.cost import copying"
+    assert set(circle(imports())) == {"tools.book", "tools.store", "tools.pdf"}
+    assert users_imported(imports()) == {"tools.book imports benchmarks.cost"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
