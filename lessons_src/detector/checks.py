@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, ReduceLROnPlateau
 
 from lessons_src.detector.evidence import (
@@ -26,11 +26,15 @@ from lessons_src.detector.evidence import (
     numbers_in,
     parallel,
     rescaled,
+    shape_of,
     shared,
     simulated,
+    softmax_dim,
     source,
     sums_to_one,
+    tail,
     weight,
+    worked_on,
 )
 from lessons_src.detector.findings import Finding
 from lessons_src.detector.watch import DETAILED, Snapshot
@@ -42,6 +46,8 @@ ACTIVATIONS = (
 VIEWS = "View UnsafeView Squeeze Unsqueeze Clone Alias Mul Div Add"
 CLASSES = (F.cross_entropy, F.nll_loss)
 WANT_LOGITS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits")
+COUPLED = (optim.SGD, optim.Adam, optim.NAdam, optim.RAdam, optim.Adamax, optim.RMSprop)
+COUPLED += (optim.Adagrad, optim.Adadelta, optim.ASGD)  # decay is added to the gradient
 TURNS = {  # how test images may lie -> what it is called
     "as in training": lambda x: x,
     "transposed": lambda x: x.transpose(-1, -2),
@@ -64,7 +70,9 @@ def check_gradients(seen):
         for number, step in enumerate(watch.steps, 1):
             grads, size = step.grads, norm(step.grads)
             rest = added(grads, step.own, -1)  # beyond what these backward passes gave
-            wrong = not step.closure and norm(step.own) and not parallel(grads, step.own)
+            wrong = norm(step.own) and not parallel(grads, step.own)
+            # Gradients that moved the weights, which came back since, have been used
+            wrong = wrong and not step.closure and not step.climbed
             # Where some tensors alone were zeroed, the old gradients are in the others
             both = before.keys() & rest.keys()
             both = [p for p in both if rest[p].norm() > 0.1 * before[p].norm()]
@@ -89,8 +97,10 @@ def check_gradients(seen):
 def check_steps(seen):
     """An epoch calls the model, and changes parameters."""
     watch = seen.first
-    if not watch.forwards:
-        yield Finding("other_model", "train_epoch ended without a call of model(x).")
+    unseen = [p for p in seen.names if p.requires_grad and p not in watch.reached]
+    if not watch.forwards and (unseen or not seen.trained):  # it may call the parts
+        what = "train_epoch ended without a call of model(x), and no gradient came to "
+        yield Finding("other_model", f"{what}{seen.named(unseen)}.")
     elif not seen.trained and all(step.lr for step in watch.steps):
         yield Finding(
             "no_step",
@@ -106,7 +116,7 @@ def check_steps(seen):
 def check_clipping(seen):
     """Gradients are clipped between backward and step."""
     late = seen.first.late_clips
-    if late:
+    if late and not seen.first.timely_clips:
         yield Finding(
             "clipped_too_late",
             f"{late} times in {len(seen.first.steps)} steps gradients were clipped with no "
@@ -402,6 +412,27 @@ def check_probabilities(seen):
             yield Finding("nll_without_log", what)
 
 
+def check_softmaxes(seen):
+    """In the loss's graph no softmax follows another, and none of the answers goes over the
+    batch: what a loss written by hand shows, too."""
+    ends = {forward.node for forward in seen.forwards if forward.node is not None}
+    for root in seen.first.roots[:1]:
+        for node in tail(root):
+            dim = softmax_dim(node)
+            before = None if dim is None else worked_on(node, ends)
+            if before is None:
+                continue
+            # Of a log_softmax it is no second one: log-probabilities stay as they are
+            if kind_of(before).startswith("Softmax") and softmax_dim(before) == dim:
+                what = "in the loss's graph a softmax works on what another one gives."
+                yield Finding("softmax_twice", what)
+            elif before in ends and dim == 0 and len(shape_of(node)) == 2:
+                what = (
+                    "the loss applies softmax to the logits over dimension 0, the batch."
+                )
+                yield Finding("softmax_over_batch", what)
+
+
 def check_logits(seen):
     """No activation stands between the last layer and the loss."""
     for loss in seen.losses[:1]:
@@ -417,35 +448,34 @@ def check_logits(seen):
 
 def check_gradient_of_loss(seen):
     """What comes back to the logits is the gradient of the mean loss: sign and size."""
+    reasons = []  # to think that training goes uphill
     for loss in seen.losses[:1]:
         if loss.grad is None:
             continue
         size, losses = len(loss.logits), beside(loss, seen.forwards[0].losses)
         ratio = sum(factors(losses)) * rescaled(seen.first.steps)
         if ratio < 0:
-            what = "the gradient at the logits is that of the loss with a minus."
-            yield Finding("wrong_sign", what)
+            reasons.append("the gradient at the logits is that of the loss with a minus.")
         passes = (
             max(step.backwards for step in seen.first.steps) if seen.first.steps else 1
         )
         batches = math.ceil(seen.train.total / size)
         sizes = {size, seen.train.total, len(seen.train.labels), batches}
         sizes.add(len(seen.first.forwards))
-        if ratio > 0 and 1 / ratio > 1.5 * passes:
+        if 0 < abs(ratio) < 1 / (1.5 * passes):
             for n in sizes:
-                if n > 3 and abs(ratio * n - 1) < 0.02:
+                if n > 3 and abs(abs(ratio) * n - 1) < 0.02:
                     what = (
                         f"the gradient is {n} times smaller than that of the mean loss."
                     )
                     yield Finding("averaged_twice", what)
-    uphill = [inner(step.own, step.change) for step in seen.first.steps if step.change]
-    if uphill and min(uphill) > 0:
-        what = f"each of {len(uphill)} steps went along the gradient, not against it."
-        yield Finding("wrong_sign", what)
-    elif not seen.losses and goes_uphill(seen):
-        yield Finding(
-            "wrong_sign", "the gradient lowers the logits of the right classes."
-        )
+    along = [inner(step.own, step.change) for step in seen.first.steps if step.change]
+    if not seen.losses and goes_uphill(seen):
+        reasons.append("the gradient lowers the logits of the right classes.")
+    if along and min(along) > 0:
+        reasons.append(f"each of {len(along)} steps went along the gradient, up it.")
+    if len(reasons) == 1:  # two turns are none
+        yield Finding("wrong_sign", reasons[0])
 
 
 def goes_uphill(seen) -> bool:
@@ -508,13 +538,16 @@ def check_start(seen):
     nodes = graph(seen.forwards[0].node) if seen.forwards else []
     weights = [weight(node) for node in nodes]
     weights = [w for w in weights if w is not None]  # the last layer's first
-    step = seen.first.steps[0] if seen.first.steps else None
+    steps = [step.own for step in seen.first.steps + seen.second.steps]
     joins = [node for node in nodes if kind_of(node) == "Add" and source(node) is None]
     for w in weights[1:]:
         if len(w) < 2 or not alike_rows(w.detach()):
             continue
-        # A branch beside a shortcut may start at zero: its units get different gradients
-        if w.any() or not joins or (step and w in step.own and alike_rows(step.own[w])):
+        # A branch beside a shortcut may start at zero: its units get different gradients,
+        # at the first step or, where what follows is at zero too, at one of the next
+        grads = [own[w] for own in steps if w in own]
+        stay_alike = grads and all(alike_rows(grad, 1e-3) for grad in grads)
+        if w.any() or not joins or stay_alike:
             what = f"all {len(w)} units of {seen.names.get(w, 'a layer')} have equal weights."
             yield Finding("constant_init", what)
 
@@ -663,8 +696,9 @@ def check_augmentation(seen):
     images = [inputs(watch) for watch in seen.tests[:2] if watch.complete]
     if len(images) == 2 and all(x is not None for x in images):
         others, few = 1 - shared(images[1], images[0]), seen.test_parts[0]
-        if few.fixed and shared(images[1], few.images) > 0.95:
-            return  # some of the same images
+        given = few.images if few.fixed else few.everything
+        if given is not None and shared(images[1], given) > 0.95:
+            return  # some of the same images, or others of the split, not changed
         if others > 0.3:
             what = f"{others:.0%} of the images of a second evaluation were others."
             yield Finding("test_augmented", what)
@@ -751,12 +785,12 @@ def check_repeatable(seen):
 
 
 def check_overfit(seen):
-    """The loss on sixteen images falls well below that of guessing by their classes."""
+    """The loss on sixteen images falls well below that of guessing by their classes, with
+    the weight decay of the optimizer."""
     forward = seen.forwards[0] if seen.forwards else None
     y = labels_of(forward, seen.train) if forward else None
     if y is None or forward.out.ndim != 2 or forward.out.shape[1] < 2:
         return
-    asks = [p for p in seen.held if p.requires_grad]
     share = torch.bincount(y[:16]).double() / len(y[:16])
     by_class = -torch.xlogy(share, share).sum().item()  # the best that ignores the images
     by_class = by_class if first_loss(seen) > 0.5 else math.inf
@@ -764,7 +798,7 @@ def check_overfit(seen):
     start = Snapshot(seen.model)
     for lr, steps in ((0.01, 60), (0.002, 120)):  # long steps can kill a narrow layer
         start.restore()
-        optimizer, losses = torch.optim.Adam(asks, lr=lr), []
+        optimizer, losses = adam_like(seen, lr), []
         for _ in range(steps):
             try:
                 loss = seen.loss_fn(seen.model(forward.x[:16]), y[:16])
@@ -776,8 +810,29 @@ def check_overfit(seen):
             losses.append(loss.item())
             if losses[-1] < 0.75 * min(losses[0], by_class):
                 return
-    what = f"in {steps} steps of Adam the loss of 16 images went from {losses[0]:.3g} to "
+    decay = max(group["weight_decay"] for group in optimizer.param_groups)
+    how = f"Adam, with weight decay {decay:.3g}," if decay else "Adam"
+    what = (
+        f"in {steps} steps of {how} the loss of 16 images went from {losses[0]:.3g} to "
+    )
     yield Finding("cannot_overfit", f"{what}{losses[-1]:.3g}.")
+
+
+def adam_like(seen, lr: float) -> optim.Optimizer:
+    """Adam at another rate, with the weight decay that the loop's optimizers add to the
+    gradient: it is part of what is minimised, and what it forbids, no rate can learn."""
+    groups = {}  # weight decay -> parameters
+    held = seen.held.copy()
+    for optimizer in [step.optimizer for step in seen.first.steps] or [seen.optimizer]:
+        for group in optimizer.param_groups:
+            decay = float(group.get("weight_decay", 0.0))
+            apart = group.get("decoupled_weight_decay", False)
+            decay = decay if isinstance(optimizer, COUPLED) and not apart else 0.0
+            mine = [p for p in group["params"] if p.requires_grad and p in held]
+            groups.setdefault(decay, []).extend(mine)
+            held -= set(mine)
+    groups = [{"params": some, "weight_decay": decay} for decay, some in groups.items()]
+    return optim.Adam(groups, lr=lr)
 
 
 CAUSES = [
@@ -794,6 +849,7 @@ CAUSES = [
     check_parameters,
     check_learning_rate,
     check_probabilities,
+    check_softmaxes,
     check_logits,
     check_gradient_of_loss,
     check_broadcast,

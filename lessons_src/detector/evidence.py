@@ -165,9 +165,9 @@ def added(a: dict, b: dict, factor=1) -> dict:
     return {p: a.get(p, 0) + factor * b.get(p, 0) for p in a.keys() | b.keys()}
 
 
-def alike_rows(w: Tensor) -> bool:
+def alike_rows(w: Tensor, tolerance: float = 1e-6) -> bool:
     """Whether all rows of a weight (out, in, ...) are equal."""
-    return bool((w - w[:1]).abs().max() <= 1e-6 * w.abs().max())
+    return bool((w - w[:1]).abs().max() <= tolerance * w.abs().max())
 
 
 def sums_to_one(p: Tensor, dim: int) -> bool:
@@ -236,6 +236,39 @@ def weight(node) -> Tensor | None:
 def is_passing(node) -> bool:
     """Whether a node is none of a layer or an activation."""
     return kind_of(node).rstrip("0") in PASSING.split() and weight(node) is None
+
+
+def tail(root) -> list:
+    """The nodes between the root of a graph and the last layers with weights."""
+    nodes, waiting = {}, [root]
+    while waiting:
+        node = waiting.pop(0)
+        if node is not None and id(node) not in nodes and weight(node) is None:
+            nodes[id(node)] = node
+            waiting += [before for before, _ in node.next_functions]
+    return list(nodes.values())
+
+
+def softmax_dim(node) -> int | None:
+    """The dimension, from 0, over which a node is a softmax or its logarithm; else None."""
+    if kind_of(node).rstrip("0") not in ("Softmax", "LogSoftmax"):
+        return None
+    dim = node._saved_dim
+    return dim if dim < 2**63 else dim - 2**64 + len(shape_of(node))  # -1 is 2**64 - 1
+
+
+def shape_of(node) -> tuple:
+    """The shape of a node's result."""
+    return tuple(node._input_metadata[0].shape)
+
+
+def worked_on(node, ends=()):
+    """The node whose result this one works on, behind views, factors and the like, but not
+    behind one of `ends`; None where there are several or none."""
+    before = source(node)
+    while before is not None and before not in ends and is_passing(before):
+        before = source(before)
+    return before
 
 
 # Calls of the loop ---------------------------------------------------------------------

@@ -173,9 +173,7 @@ def part_of_loader(loader: DataLoader, n: int, batch_size: int | None) -> Part:
     """The same loader over a few of its examples; it notes the batches that it gives."""
     sampler, dataset = loader.sampler, loader.dataset
     few = Part(None, len(dataset), tensor_of(dataset), [], *origin(dataset), fixed=False)
-    if type(sampler) not in (RandomSampler, SequentialSampler, SubsetRandomSampler) or (
-        loader.batch_size is None
-    ):  # a sampler of one's own: its first batches
+    if not is_plain(sampler) or loader.batch_size is None:  # its first batches
         seen, few.given = 0, Batches()
         for batch in loader:
             few.given.append(batch)
@@ -207,6 +205,15 @@ def part_of_loader(loader: DataLoader, n: int, batch_size: int | None) -> Part:
         collate_fn=collate,
     )
     return few
+
+
+def is_plain(sampler) -> bool:
+    """Whether a sampler gives every example once: not one of the reader's own, and none
+    that draws with replacement, or another number of examples than there are."""
+    if type(sampler) is RandomSampler:
+        whole = sampler.num_samples == len(sampler.data_source)
+        return whole and not sampler.replacement
+    return type(sampler) in (SequentialSampler, SubsetRandomSampler)
 
 
 class Batches(list):
@@ -288,6 +295,7 @@ class Step:
     grads: dict = field(default_factory=dict)  # what the step used
     own: dict = field(default_factory=dict)  # what these backward passes gave
     latest: dict = field(default_factory=dict)  # what the last of them gave
+    climbed: bool = False  # the weights went away between the backward passes, and back
     before: dict = field(default_factory=dict)
     change: dict = field(default_factory=dict)
 
@@ -304,9 +312,12 @@ class Watch(TorchFunctionMode):
         self.enough = enough
         self.forwards, self.steps, self.scheduler_calls = [], [], []
         self.called = set()  # modules, whether they are the model's or not
-        self.backwards = self.pending = self.late_clips = 0
+        self.backwards = self.pending = self.late_clips = self.timely_clips = 0
         self.broadcast = None  # shapes
         self.own, self.latest = {}, {}
+        self.reached = set()  # parameters to which a gradient came
+        self.roots = []  # of the autograd graph: what backward() was called on
+        self.place, self.away = {}, 0.0  # of the weights since the last step
         self.stepping = self.clipping = self.for_input = False
         self.inside = []  # optimizers whose step has begun: one may call that of its class
         self.generators, self.returned, self.complete = {}, None, False
@@ -315,6 +326,11 @@ class Watch(TorchFunctionMode):
     def images_seen(self) -> int:
         """How many images went through the model."""
         return sum(len(seen.x) for seen in self.forwards if torch.is_tensor(seen.x))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether gradients have come that no step has used yet."""
+        return bool(self.pending or self.own)
 
     def restore_generators(self) -> None:
         """Put back the torch generators that the loop used."""
@@ -350,6 +366,7 @@ class Watch(TorchFunctionMode):
     def before_forward(self, model, arguments):
         if len(self.forwards) >= PATIENCE or self.enough(self):
             raise Enough
+        self.note_place()
 
     def after_forward(self, model, arguments, out):
         x = arguments[0] if arguments else None
@@ -374,6 +391,7 @@ class Watch(TorchFunctionMode):
         if self.for_input:  # of an attack, to be thrown away
             return
         grad = grad.detach()
+        self.reached.add(p)
         self.own[p] = self.own[p] + grad if p in self.own else grad.clone()
         self.latest[p] = grad.clone()
 
@@ -392,6 +410,7 @@ class Watch(TorchFunctionMode):
             step.own = {p: self.own[p] for p in held if p in self.own}
             step.latest = {p: self.latest[p] for p in held if p in self.latest}
             step.before = {p: p.detach().clone() for p in held}
+            step.climbed = 10 * self.distance() < self.away
 
     def after_step(self, optimizer, arguments, options):
         self.inside.remove(optimizer)
@@ -400,6 +419,22 @@ class Watch(TorchFunctionMode):
         step = self.steps[-1]
         step.change = {p: p.detach() - old for p, old in step.before.items()}
         self.own, self.pending, self.stepping = {}, 0, False
+        self.place, self.away = {}, 0.0
+
+    def note_place(self):
+        """How far the weights have gone since the first forward pass after the last step,
+        when another follows a backward pass."""
+        if len(self.steps) >= DETAILED or not torch.is_grad_enabled():
+            return
+        if not self.place:
+            self.place = {p: p.detach().clone() for p in self.parameters}
+        elif self.pending:
+            self.away = max(self.away, self.distance())
+
+    def distance(self) -> float:
+        """How far the weights are from where they were at that forward pass."""
+        gaps = [(p.detach() - old).norm() for p, old in self.place.items()]
+        return math.hypot(*(gap.item() for gap in gaps))
 
     def scheduled(self, step):
         def stepped(*arguments, **options):
@@ -430,7 +465,11 @@ class Watch(TorchFunctionMode):
 
     def noted(self, function):
         def clip(*arguments, **options):
-            self.late_clips += self.pending == 0
+            bound = (*arguments[1:2], *map(options.get, ("max_norm", "clip_value")))
+            bound = next((float(b) for b in bound if b is not None), math.inf)
+            if math.isfinite(bound):  # else it measures the norm, and changes nothing
+                self.timely_clips += self.is_waiting
+                self.late_clips += not self.is_waiting
             self.clipping = True
             try:
                 return function(*arguments, **options)
@@ -445,6 +484,8 @@ class Watch(TorchFunctionMode):
         known = id(generator) in self.generators
         if isinstance(generator, torch.Generator) and not known:
             self.generators[id(generator)] = generator, generator.get_state()
+        if function is Tensor.backward and len(self.roots) < DETAILED:
+            self.roots.append(arguments[0].grad_fn)
         result = function(*arguments, **options)
         name = getattr(function, "__name__", "")
         if function in LOSSES:
@@ -477,7 +518,7 @@ class Watch(TorchFunctionMode):
 
     def note_change(self, tensors):
         """A change of gradients in place when no step is to use them."""
-        if not (self.stepping or self.clipping or self.pending):
+        if not (self.stepping or self.clipping or self.is_waiting):
             grads = {p.grad.data_ptr() for p in self.parameters if p.grad is not None}
             self.late_clips += any(t.data_ptr() in grads for t in tensors)
 
