@@ -4,7 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CyclicLR, LRScheduler, ReduceLROnPlateau
 
 from lessons_src.detector.evidence import (
@@ -46,8 +46,6 @@ ACTIVATIONS = (
 VIEWS = "View UnsafeView Squeeze Unsqueeze Clone Alias Mul Div Add"
 CLASSES = (F.cross_entropy, F.nll_loss)
 WANT_LOGITS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits")
-COUPLED = (optim.SGD, optim.Adam, optim.NAdam, optim.RAdam, optim.Adamax, optim.RMSprop)
-COUPLED += (optim.Adagrad, optim.Adadelta, optim.ASGD)  # decay is added to the gradient
 TURNS = {  # how test images may lie -> what it is called
     "as in training": lambda x: x,
     "transposed": lambda x: x.transpose(-1, -2),
@@ -462,7 +460,7 @@ def check_gradient_of_loss(seen):
         batches = math.ceil(seen.train.total / size)
         sizes = {size, seen.train.total, len(seen.train.labels), batches}
         sizes.add(len(seen.first.forwards))
-        if 0 < abs(ratio) < 1 / (1.5 * passes):
+        if ratio and 1 / abs(ratio) > 1.5 * passes:
             for n in sizes:
                 if n > 3 and abs(abs(ratio) * n - 1) < 0.02:
                     what = (
@@ -785,12 +783,13 @@ def check_repeatable(seen):
 
 
 def check_overfit(seen):
-    """The loss on sixteen images falls well below that of guessing by their classes, with
-    the weight decay of the optimizer."""
+    """The loss on sixteen images falls well below that of guessing by their classes; with
+    the loop's own optimizer too, where its weight decay is strong."""
     forward = seen.forwards[0] if seen.forwards else None
     y = labels_of(forward, seen.train) if forward else None
     if y is None or forward.out.ndim != 2 or forward.out.shape[1] < 2:
         return
+    asks = [p for p in seen.held if p.requires_grad]
     share = torch.bincount(y[:16]).double() / len(y[:16])
     by_class = -torch.xlogy(share, share).sum().item()  # the best that ignores the images
     by_class = by_class if first_loss(seen) > 0.5 else math.inf
@@ -798,41 +797,52 @@ def check_overfit(seen):
     start = Snapshot(seen.model)
     for lr, steps in ((0.01, 60), (0.002, 120)):  # long steps can kill a narrow layer
         start.restore()
-        optimizer, losses = adam_like(seen, lr), []
-        for _ in range(steps):
-            try:
-                loss = seen.loss_fn(seen.model(forward.x[:16]), y[:16])
-            except (RuntimeError, TypeError, ValueError, IndexError):
-                return  # it takes the labels in another form
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-            if losses[-1] < 0.75 * min(losses[0], by_class):
-                return
-    decay = max(group["weight_decay"] for group in optimizer.param_groups)
-    how = f"Adam, with weight decay {decay:.3g}," if decay else "Adam"
-    what = (
-        f"in {steps} steps of {how} the loss of 16 images went from {losses[0]:.3g} to "
-    )
-    yield Finding("cannot_overfit", f"{what}{losses[-1]:.3g}.")
+        losses = learn(seen, torch.optim.Adam(asks, lr=lr), steps, by_class)
+        if is_learned(losses, by_class):
+            break
+    else:
+        what = f"in {steps} steps of Adam the loss of 16 images went from "
+        yield Finding("cannot_overfit", f"{what}{losses[0]:.3g} to {losses[-1]:.3g}.")
+        return
+    shrinks = max(map(decay_of, seen.optimizer.param_groups))
+    if shrinks > 0.01 and losses:
+        start.restore()
+        last = learn(seen, seen.optimizer, steps=120)[-40:]
+        level = torch.tensor(last).median().item()  # a step too long may throw it up
+        if level > 0.5 * by_class:
+            what = (
+                f"each step takes {shrinks:.1%} of the weights away by weight decay; the "
+            )
+            what += f"loss of 16 images stays at {level:.3g} in 120 steps."
+            yield Finding("cannot_overfit", what)
 
 
-def adam_like(seen, lr: float) -> optim.Optimizer:
-    """Adam at another rate, with the weight decay that the loop's optimizers add to the
-    gradient: it is part of what is minimised, and what it forbids, no rate can learn."""
-    groups = {}  # weight decay -> parameters
-    held = seen.held.copy()
-    for optimizer in [step.optimizer for step in seen.first.steps] or [seen.optimizer]:
-        for group in optimizer.param_groups:
-            decay = float(group.get("weight_decay", 0.0))
-            apart = group.get("decoupled_weight_decay", False)
-            decay = decay if isinstance(optimizer, COUPLED) and not apart else 0.0
-            mine = [p for p in group["params"] if p.requires_grad and p in held]
-            groups.setdefault(decay, []).extend(mine)
-            held -= set(mine)
-    groups = [{"params": some, "weight_decay": decay} for decay, some in groups.items()]
-    return optim.Adam(groups, lr=lr)
+def learn(seen, optimizer, steps: int, by_class: float = -math.inf) -> list[float]:
+    """The losses of so many steps on sixteen images, or fewer where they are learned
+    before; none where the loss takes the labels in another form."""
+    x, y = seen.forwards[0].x[:16], labels_of(seen.forwards[0], seen.train)[:16]
+    losses = []
+    while len(losses) < steps and not (losses and is_learned(losses, by_class)):
+        try:
+            loss = seen.loss_fn(seen.model(x), y)
+        except (RuntimeError, TypeError, ValueError, IndexError):
+            return []
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def is_learned(losses: list[float], by_class: float) -> bool:
+    """Whether the last loss is well below the first, and below that of guessing."""
+    return not losses or losses[-1] < 0.75 * min(losses[0], by_class)
+
+
+def decay_of(group: dict) -> float:
+    """The part of the weights that weight decay takes away in a step, in the long run."""
+    rate, momentum = float(group["lr"]), group.get("momentum", 0.0)
+    return rate * float(group.get("weight_decay", 0.0)) / max(1 - momentum, 1e-3)
 
 
 CAUSES = [

@@ -248,7 +248,7 @@ FOLLOWS = {
     "plain_list": {"random_in_evaluation", "depends_on_batch", "not_in_optimizer"},
     "softmax_over_batch": {"depends_on_batch", "softmax_twice", "learning_rate"},
     "softmax_twice": {"nll_without_log", "learning_rate"},
-    "other_model": {"optimizer_recreated", "no_step"},
+    "other_model": {"optimizer_recreated", "no_step", "clipped_too_late"},
     "gradients_lost": {"learning_rate"},
     "not_in_optimizer": {"no_step"},
     "learning_rate": {"no_step"},

@@ -4,12 +4,14 @@ Each pair is a rule that once missed a spelling, or took a sound training for a 
 """
 
 import copy
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from benchmarks import detector, planted, planted_bugs
 from benchmarks.planted import shuffled
@@ -259,6 +261,207 @@ def test_a_step_that_calls_the_step_of_its_class(is_stepped):
         setting = replace(setting, train_epoch=plain)
     expected = set() if is_stepped else {"schedule_never_moves"}
     assert kinds(setting) == expected
+
+
+class Branch(nn.Module):
+    """(B, 1, 28, 28) -> logits (B, 10), with a branch beside a shortcut."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(784, 64), nn.Linear(64, 10)
+        self.wide, self.back = nn.Linear(64, 96), nn.Linear(96, 64)
+
+    def forward(self, x):
+        x = self.embed(x.flatten(1)).tanh()
+        return self.head(x + self.back(F.relu(self.wide(x))))
+
+
+@pytest.mark.parametrize(
+    "zeroed, found",
+    [
+        (("back",), False),
+        (("back", "head"), False),  # the branch gets no gradient before the second step
+        (("wide", "back"), True),
+        (("wide", "back", "head"), True),
+    ],
+)
+def test_a_branch_starts_at_zero(setting, zeroed, found):
+    """Sound where its units come apart after some steps; two layers at zero never do."""
+    model = Branch()
+    for name in zeroed:
+        nn.init.zeros_(getattr(model, name).weight)
+        nn.init.zeros_(getattr(model, name).bias)
+    expected = {"constant_init"} if found else set()
+    assert kinds(planted_bugs.with_model(setting, model)) == expected
+
+
+@pytest.mark.parametrize("minus", [True, False])
+@pytest.mark.parametrize("maximize", [True, False])
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_two_turns_of_the_sign_make_none(setting, minus, maximize, by_hand):
+    """A minus and maximize=True are sound together; each alone goes uphill."""
+    of, sign = setting.model.parameters(), -1 if minus else 1
+    optimizer = torch.optim.SGD(of, 0.05, maximize=maximize)
+
+    def loss_fn(z, y):
+        picked = -z.log_softmax(1).gather(1, y[:, None]).mean()
+        return sign * (picked if by_hand else F.cross_entropy(z, y))
+
+    step = planted_bugs.loop(lambda *batch: one_step(loss_fn, *batch))
+    expected = {"wrong_sign"} if minus != maximize else set()
+    assert kinds(replace(setting, optimizer=optimizer, train_epoch=step)) == expected
+
+
+@pytest.mark.parametrize(
+    "way, found", [("up and down", False), ("up", True), ("nowhere", True)]
+)
+def test_the_gradient_of_another_place(setting, way, found):
+    """Of two backward passes the first is used where it moves the weights and they come
+    back before the step; where it is only zeroed, it is lost."""
+
+    def step(model, x, y, optimizer):
+        optimizer.zero_grad()
+        setting.loss_fn(model(x[::2]), y[::2]).backward()
+        with torch.no_grad():
+            ups = [0.02 * p.grad / (p.grad.norm() + 1e-9) for p in model.parameters()]
+            for p, up in zip(model.parameters(), ups, strict=True):
+                p += up if way != "nowhere" else 0
+        optimizer.zero_grad()
+        setting.loss_fn(model(x[1::2]), y[1::2]).backward()
+        with torch.no_grad():
+            for p, up in zip(model.parameters(), ups, strict=True):
+                p -= up if way == "up and down" else 0
+        optimizer.step()
+
+    expected = {"gradients_lost"} if found else set()
+    assert kinds(stepping(setting, step)) == expected
+
+
+@pytest.mark.parametrize(
+    "in_time, late, found",
+    [
+        (1.0, None, False),
+        (1.0, math.inf, False),  # asks for the norm
+        (None, math.inf, False),
+        (1.0, 1.0, False),
+        (None, 1.0, True),
+        (math.inf, 1.0, True),  # asks for the norm in time, and clips too late
+    ],
+)
+def test_the_norm_is_asked_for(setting, in_time, late, found):
+    """No bound, no clipping; what is clipped in time may be clipped once more."""
+
+    def step(model, x, y, optimizer):
+        optimizer.zero_grad()
+        setting.loss_fn(model(x), y).backward()
+        for bound, act in ((in_time, optimizer.step), (late, lambda: None)):
+            if bound is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), max_norm=bound)
+            act()
+
+    expected = {"clipped_too_late"} if found else set()
+    assert kinds(stepping(setting, step)) == expected
+
+
+@pytest.mark.parametrize("whose", ["its own", "a copy's", "another head"])
+def test_the_parts_of_the_model_are_called(setting, whose):
+    """Without a call of model(x): sound where they are its parts, and all of them."""
+    copied, head = copy.deepcopy(setting.model), nn.Linear(64, 10)
+
+    def step(model, x, y, optimizer):
+        parts = copied if whose == "a copy's" else model
+        x = F.relu(parts.fc2(F.relu(parts.fc1(x.flatten(1)))))
+        z = head(x) if whose == "another head" else parts.out(x)
+        optimizer.zero_grad()
+        setting.loss_fn(z, y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    expected = set() if whose == "its own" else {"other_model"}
+    assert kinds(stepping(setting, step)) == expected
+
+
+@pytest.mark.parametrize(
+    "probabilities, kind",
+    [
+        (lambda z: z.softmax(1).softmax(1), "softmax_twice"),
+        (lambda z: (z.softmax(-1) / 0.5).softmax(1), "softmax_twice"),
+        (lambda z: z.softmax(1).log_softmax(1).exp(), "softmax_twice"),
+        (lambda z: z.softmax(1), None),
+        (lambda z: z.log_softmax(1).log_softmax(-1).exp(), None),
+        (lambda z: z.log_softmax(1).softmax(1), None),
+        (lambda z: z.softmax(1).log().softmax(1), None),
+        (lambda z: z.softmax(0), "softmax_over_batch"),
+        (lambda z: z.log_softmax(-2).exp(), "softmax_over_batch"),
+        (lambda z: z.softmax(1) * (z @ z.T).softmax(0).sum(0)[:, None], None),
+    ],
+)
+def test_softmax_written_out_in_a_loss(setting, probabilities, kind):
+    """Two in a row, or one over the batch; log-probabilities may go through once more, and
+    images that are compared with each other are no answers."""
+
+    def loss_fn(z, y):
+        return -probabilities(z)[range(len(y)), y].log().mean()
+
+    step = planted_bugs.loop(lambda *batch: one_step(loss_fn, *batch))
+    found = kinds(replace(setting, loss_fn=loss_fn, train_epoch=step))
+    assert found == ({kind} if kind else set())
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_softmax_twice_before_a_layer_is_no_answer(setting, twice):
+    """A gate is the network's own affair."""
+
+    def forward(self, x):
+        x = F.relu(self.fc1(x.flatten(1)))
+        gate = x.softmax(1).softmax(1) if twice else x.softmax(1)
+        return self.fc2(20 * x * gate)
+
+    assert kinds(with_forward(setting, forward)) == set()
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+@pytest.mark.parametrize("how", [{"replacement": True}, {"num_samples": 500}])
+def test_a_loader_draws_its_images(setting, part, how):
+    """Training images may be drawn; drawn test images make two evaluations differ."""
+    split = getattr(setting, part)
+    images = TensorDataset(split.images, split.labels)
+    loader = DataLoader(images, 50, sampler=RandomSampler(images, **how))
+
+    @torch.no_grad()
+    def evaluate(model, test):
+        model.eval()
+        return sum((model(x).argmax(1) == y).sum().item() for x, y in test)
+
+    def train_epoch(model, train, optimizer):
+        model.train()
+        for x, y in train if part == "train" else shuffled(train):
+            one_step(setting.loss_fn, model, x, y, optimizer)
+
+    changed = {part: loader, "train_epoch": train_epoch}
+    changed |= {"evaluate": evaluate} if part == "test" else {}
+    expected = {"evaluation_random"} if part == "test" else set()
+    assert kinds(replace(setting, **changed)) == expected
+
+
+@pytest.mark.parametrize(
+    "make, found",
+    [
+        (lambda p: torch.optim.SGD(p, 0.05, 5e-4, weight_decay=0.9), True),
+        (lambda p: torch.optim.SGD(p, 0.05, 0.9, weight_decay=5e-4), False),
+        (lambda p: torch.optim.SGD(p, 0.05, 0.9, weight_decay=0.02), False),  # strong
+        (lambda p: torch.optim.AdamW(p, 0.01, weight_decay=1.0), False),
+    ],
+)
+def test_weights_shrink_faster_than_they_learn(setting, make, found):
+    """The loop's own optimizer is tried where its decay is strong, and put back."""
+    optimizer = make(setting.model.parameters())
+    before = copy.deepcopy(setting.model.state_dict())
+    expected = {"cannot_overfit"} if found else set()
+    assert kinds(replace(setting, optimizer=optimizer)) == expected
+    assert not optimizer.state
+    after = setting.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def one_step(loss_fn, model, x, y, optimizer):
