@@ -1,15 +1,18 @@
 """benchmarks.detector: the form of planted bugs, what counts as named, and the record."""
 
+import importlib
 import json
+import shutil
 import sys
 import types
 from argparse import Namespace
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from benchmarks import detector, planted, planted_bugs, write_record
-from lessons_src import data, records
+from lessons_src import data, published, recipes, records
 from lessons_src.detector import KINDS
 
 KNOWN = detector.known_bugs()
@@ -69,11 +72,51 @@ def test_held_out_bugs_are_found_where_they_are(monkeypatch, capsys):
     assert detector.held_out() == [] and "no held-out bugs" in capsys.readouterr().out
 
 
-def test_missing_tools_are_said(monkeypatch, capsys):
-    """With the command that installs them; the detector is measured all the same."""
-    monkeypatch.setattr(detector.importlib.util, "find_spec", lambda _: None)
+@pytest.mark.parametrize("version", ["", "0.0.9"])
+def test_missing_tools_are_said(monkeypatch, capsys, version):
+    """With the command that installs the versions of the list; another version is no
+    better than none. The detector is measured all the same."""
+    monkeypatch.setattr(detector, "version_of", lambda name: version)
     assert list(detector.available()) == ["detector"]
-    assert "pip install --no-deps --target" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "torchtest2 0.1.0 and torch-audit 0.3.0 not installed" in said
+    how = (
+        "pip install --no-deps --target FOLDER torchtest2==0.1.0 torch-audit==0.3.0, then"
+    )
+    assert how in said
+
+
+def test_the_tools_as_pinned_are_measured(monkeypatch, capsys):
+    """Both are on the list, in one version each."""
+    monkeypatch.setattr(detector, "version_of", detector.pins().get)
+    assert detector.available() == detector.TOOLS and not capsys.readouterr().out
+    assert detector.pins().keys() == detector.MODULES.keys()
+
+
+# What changes the hash of the rules ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "before, after, is_same",
+    [
+        ("# The loop", "# The loops", True),
+        ('    """An epoch calls', '    """A epoch calls', True),
+        ("if late and not", "if late   and  not", True),
+        ("if late and not", "if late or not", False),
+        ('"clipped_too_late",', '"no_step",', False),
+        ("0.999 * peak", "0.998 * peak", False),
+    ],
+)
+def test_the_hash_is_of_what_the_rules_do(tmp_path, before, after, is_same):
+    """Comments, docstrings and layout do not change it; a bound, a word or a name does."""
+    folder = tmp_path / "rules"
+    shutil.copytree(detector.RULES_OF_OURS, folder)
+    assert detector.fingerprint(folder) == detector.fingerprint()
+    path = folder / "checks.py"
+    code = path.read_text(encoding="utf-8")
+    assert before in code
+    path.write_text(code.replace(before, after), encoding="utf-8")
+    assert (detector.fingerprint(folder) == detector.fingerprint()) is is_same
 
 
 def run(monkeypatch, folder, *words):
@@ -104,6 +147,7 @@ def test_the_command_measures_and_writes(monkeypatch, tmp_path, capsys):
     record = json.loads((tmp_path / "detector.json").read_text(encoding="utf-8"))
     assert record["command"] == "python -m benchmarks.detector"
     assert {"date", "machine", "versions", "rules"} <= record.keys()
+    assert record["fingerprint"] == detector.fingerprint()
     summary = record["summary"]["detector"]
     assert summary["planted"] == {"named": 2, "of": 2, "bugs": 2, "of_bugs": 2}
     assert summary["sound"]["alarms"] == 0 and summary["seconds"]["n"] == 3
@@ -172,18 +216,58 @@ def record():
     return records.recorded("detector")
 
 
-def test_the_record_is_of_the_bugs_that_there_are(record):
-    """Every planted bug and every sound training, with its kind and its places."""
-    known = {bug.name: bug for bug in KNOWN}
-    recorded = {bug["name"]: bug for bug in record["planted"]}
-    assert recorded.keys() == {name for name, bug in known.items() if bug.kind}
-    for name, entry in recorded.items():
-        bug = known[name]
-        assert entry["kind"] == bug.kind
-        assert entry["settings"] == len(bug.networks) * len(bug.datasets)
-    odd = {bug["name"] for bug in record["sound"]}
-    assert {name for name, bug in known.items() if not bug.kind} <= odd
-    assert sum(name.startswith("recipe ") for name in odd) >= 10
+@pytest.fixture(scope="module")
+def today(record):
+    """The record, if it is one that says by which rules it was made."""
+    if "fingerprint" not in record:
+        pytest.skip(f"the record has no hash of the rules yet; the next one has: {AGAIN}")
+    return record
+
+
+AGAIN = "python -m benchmarks.detector, on a machine that does nothing else"
+
+
+def tried() -> dict[str, dict]:
+    """What the code holds, as the record lists it: group -> name -> (kind, places)."""
+    bugs = {
+        "planted": [bug for bug in KNOWN if bug.kind],
+        "held_out": [bug for bug in detector.held_out() if bug.kind],
+        "sound": [bug for bug in [*KNOWN, *detector.held_out()] if not bug.kind],
+    }
+    listed = {
+        group: [(b.name, b.kind, len(b.networks) * len(b.datasets)) for b in some]
+        for group, some in bugs.items()
+    }
+    names = recipes.OWN | published.AS_PUBLISHED
+    listed["sound"] += [(f"recipe {name}", None, 1) for name in names]
+    return listed
+
+
+@pytest.mark.parametrize("group", ["planted", "held_out", "sound"])
+def test_the_record_is_of_the_bugs_that_there_are(today, group):
+    """All three lists: what was tried is what the code holds, each with its kind and the
+    number of its places, and nothing else."""
+    recorded = Counter(
+        (bug["name"], bug["kind"], bug["settings"]) for bug in today[group]
+    )
+    there = Counter(tried()[group])
+    old, new = sorted(map(str, recorded - there)), sorted(map(str, there - recorded))
+    assert recorded == there, (
+        f"{group}: the record has {', '.join(old) or 'nothing'} that the code has not, and "
+        f"lacks {', '.join(new) or 'nothing'}; record again: {AGAIN}"
+    )
+
+
+def test_the_record_is_of_the_rules_that_there_are(today):
+    """Whoever changes a rule measures anew."""
+    assert today["fingerprint"] == detector.fingerprint(), (
+        f"the rules of lessons_src/detector have changed; record again: {AGAIN}"
+    )
+
+
+def test_the_record_is_of_the_pinned_tools(record):
+    """In the versions of requirements/bench.in, by the rules of today's table."""
+    assert record["versions"] == detector.pins(), f"record again: {AGAIN}"
     assert record["rules"] == {name: detector.RULES[name] for name in record["versions"]}
 
 
@@ -219,3 +303,19 @@ def test_what_was_reached_is_kept(record):
             other["named"] < ours["planted"]["named"]
             and other["of"] == ours["planted"]["of"]
         )
+
+
+def test_the_first_looks_are_of_bugs_that_there_are():
+    """What the first run on each set missed and accused is in that set; of the bugs of the
+    second, which has not changed, each place was tried."""
+    looks = records.recorded("detector-blind")["looks"]
+    for look in looks:
+        bugs = planted.bugs_of(importlib.import_module(look["bugs"]))
+        kinds = {bug.name: bug.kind for bug in bugs}
+        result = look["detector"]
+        assert all(kinds[name] for name in result["missed"])
+        assert not any(kinds[name] for name in result["accused"])
+        assert result["of"] - result["named"] >= len(result["missed"])
+        assert result["alarms"] >= len(result["accused"])
+    places = [len(bug.networks) * len(bug.datasets) for bug in bugs if bug.kind]
+    assert looks[-1]["detector"]["of"] == sum(places)
