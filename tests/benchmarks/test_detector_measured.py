@@ -16,6 +16,7 @@ from lessons_src import data, published, recipes, records
 from lessons_src.detector import KINDS
 
 KNOWN = detector.known_bugs()
+AGAIN = "python -m benchmarks.detector, on a machine that does nothing else"
 
 
 def test_there_is_enough_to_be_found():
@@ -222,9 +223,6 @@ def today(record):
     if "fingerprint" not in record:
         pytest.skip(f"the record has no hash of the rules yet; the next one has: {AGAIN}")
     return record
-
-
-AGAIN = "python -m benchmarks.detector, on a machine that does nothing else"
 
 
 def tried() -> dict[str, dict]:

@@ -48,6 +48,12 @@ def test_what_is_asked_for_is_pinned():
     assert "-e ." in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
+def test_tools_of_a_benchmark_are_pinned_and_not_installed():
+    """What the detector is measured beside is no part of the environment."""
+    tools = pins("requirements/bench.in")
+    assert tools and not tools.keys() & pins("requirements.txt").keys()
+
+
 def test_the_book_needs_no_torch():
     """No torch among its packages; what builds it works where there is no torch."""
     assert not {"torch", "torchvision", "numpy"} & pins("requirements/book.txt").keys()
