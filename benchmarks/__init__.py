@@ -45,6 +45,7 @@ LISTS = {
     "planted": "name",
     "held_out": "name",
     "sound": "name",
+    "looks": "bugs",
     "lessons": "lesson",
     "roofline": "recipe",
 }
