@@ -25,9 +25,9 @@ const PlaygroundWords = (() => {
   }
 
   // 2 is the largest rate times decay at which decay alone still shrinks a weight; with
-  // momentum β it is 2(1 + β).
+  // momentum β it is 2(1 + β). Adam divides decay too, so that no weight grows by it.
   function decayLimit(opt) {
-    return opt === "momentum" ? 3.8 : 2;
+    return { momentum: 3.8, adamL2: Infinity }[opt] ?? 2;
   }
 
   function overflow({ failure, settings }) {

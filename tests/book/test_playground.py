@@ -23,6 +23,7 @@ OPTIMISERS = {  # as the page names them
     "sgd": lambda p: torch.optim.SGD(p, lr=0.3, weight_decay=DECAY),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=DECAY),
     "adam": lambda p: torch.optim.AdamW(p, lr=0.03, weight_decay=DECAY),
+    "adamL2": lambda p: torch.optim.Adam(p, lr=0.03, weight_decay=DECAY),
 }
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 CASES = [
