@@ -21,7 +21,7 @@ const PlaygroundWords = (() => {
 
   function percent(share) {
     const value = 100 * share; // never 100 % while one point is wrong
-    return `${share === 1 ? 100 : Math.min(99, Math.round(value))} %`;
+    return `${share === 1 ? 100 : Math.min(99, Math.round(value))}\u00a0%`;
   }
 
   // 2 is the largest rate times decay at which decay alone still shrinks a weight; with

@@ -234,7 +234,7 @@
         menu("data", "Set", entries(SETS)),
         slider("n", "Number", 10, 500, 1),
         slider("noise", "Noise", 0, 1, 0.01),
-        slider("share", "To train on", 10, 100, 1, (value) => `${value} %`),
+        slider("share", "To train on", 10, 100, 1, (value) => `${value}\u00a0%`),
         menu("tests", "Test points", [["shown", "shown"], ["hidden", "hidden"]])),
       group("network", "Network",
         layerControls(),
