@@ -183,6 +183,16 @@ def test_numbers_in_the_text_are_computed(mnist):
     assert stored == digit_pages.facts(mnist), f"facts.md is not of these weights: {MAKE}"
 
 
+def test_the_welcome_pages_number_is_explained():
+    """The same digit, once without and once with the temperature, as the welcome page and
+    this page have them."""
+    hero = json.loads((ROOT / "book" / "hero.json").read_text(encoding="utf-8"))
+    last = hero["frames"][max(hero["frames"], key=int)]
+    facts = (digit_pages.FOLDER / "facts.md").read_text(encoding="utf-8")
+    shown = f"sees a {hero['label']} in the first test image with {max(last['probabilities']):.0%}"
+    assert shown.replace("%", " %") in facts, "the two pages show different networks"
+
+
 def test_samples_are_the_test_images_that_they_name(mnist):
     need_real(mnist)
     file = digit.stored()
