@@ -100,10 +100,10 @@ async ({ number, title, deeper, places, epub }) => {
   }
 
   const answers = [];
-  for (const [i, quiz] of all(".nn-quiz").entries()) {
+  for (const [i, quiz] of all(".nn-quiz.widget-box").entries()) {
     answers.push(await printQuiz(quiz, i + 1));
   }
-  all(".nn-stepper").forEach(printStepper);
+  all(".nn-stepper.widget-box").forEach(printStepper);
   answers.push(...all(".cell.tag_solution").map(printSolution));
   for (const fold of all("details.hide")) {
     const isImports = /imports/.test(fold.textContent.slice(0, 200));
