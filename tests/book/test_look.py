@@ -5,11 +5,22 @@ import re
 
 import pytest
 from built_book import DESK, HTML, LESSONS, PHONE, ROOT, on_disk
+from playwright.sync_api import TimeoutError
 
 from tools import finished_pages
 from tools.page_blocks import are_numbers
 
 LESSON = "lessons/02_data_and_baselines"
+# Whether those blocks of code have a shade, and only those, that are wider than their box.
+SHADED = """() => {
+    const seen = [...document.querySelectorAll('.bd-article .highlight > pre')]
+        .filter(e => e.checkVisibility());
+    const cut = seen.filter(e => e.scrollWidth > e.clientWidth);
+    const shaded = seen.filter(
+        e => getComputedStyle(e).backgroundImage.includes('gradient'));
+    return cut.length > 0 && cut.length === shaded.length
+        && cut.every(e => shaded.includes(e));
+}"""
 # Whether what an element holds is seen: its own box is, also where it hides its contents.
 SEEN = "e => e.firstElementChild.checkVisibility()"
 
@@ -133,15 +144,12 @@ def test_code_that_is_cut_shows_that_it_goes_on(visit):
     tab = visit(on_disk("lessons/17_fast_cnn"), DESK)
     for size in (DESK, PHONE):
         tab.set_viewport_size(size)
-        tab.wait_for_function("""() => {
-            const seen = [...document.querySelectorAll('.bd-article .highlight > pre')]
-                .filter(e => e.checkVisibility());
-            const cut = seen.filter(e => e.scrollWidth > e.clientWidth);
-            const shaded = seen.filter(
-                e => getComputedStyle(e).backgroundImage.includes('gradient'));
-            return cut.length > 0 && cut.length === shaded.length
-                && cut.every(e => shaded.includes(e));
-        }""")
+        try:  # an observer of sizes marks them, some frames later
+            tab.wait_for_function(SHADED, timeout=10_000)
+        except TimeoutError:
+            pytest.fail(
+                "cut code without a shade, or the reverse: pre[tabindex] in nn.css"
+            )
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_the_notebook_can_be_taken_along(visit, host, way, tmp_path):
         button = tab.locator("#exercises > h2 + .nn-take").get_by_text(
             "Open the notebook"
         )
+        assert button.count() == 1, "no link above the exercises: tools/takeaway.py"
     else:
         tab.get_by_role("button", name="Download this page").click()
     with tab.expect_download() as download:
@@ -163,7 +164,8 @@ def test_minutes_of_each_section(visit):
     lesson = next(one for one in ALL if one.page == LESSON)
     tab = visit(on_disk(LESSON))
     links = tab.locator("#nn-page-toc a[data-minutes]")
-    links.first.wait_for()
+    tab.wait_for_timeout(500)  # they are counted once the page is whole
+    assert links.count() >= 3, "no minutes in the contents: tellMinutes in place.js"
     minutes = links.evaluate_all("all => all.map(e => Number(e.dataset.minutes))")
     assert min(minutes) >= 1
     assert lesson.reading - 8 <= sum(minutes) <= lesson.reading + 3

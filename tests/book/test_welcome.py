@@ -103,7 +103,9 @@ def test_each_kind_of_block_is_shown(browser):
     used = {"quiz", "stepper"}  # drawn by a script in the lessons
     for lesson in HTML.glob("lessons/*.html"):
         used |= set(re.findall(kinds, lesson.read_text(encoding="utf-8")))
-    assert sorted(re.findall(kinds, shown)) == sorted(used)
+    assert sorted(re.findall(kinds, shown)) == sorted(used), (
+        "mend .nn-kinds in book/index.md"
+    )
     assert 'class="nn-promise"' in shown
 
 
