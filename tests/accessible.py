@@ -56,11 +56,11 @@ def open_all(tab) -> None:
     """Open every fold, and choose in every quiz that has no choice yet."""
     tab.evaluate("""() => {
         for (const fold of document.querySelectorAll("main details")) fold.open = true;
-        for (const quiz of document.querySelectorAll(".nn-quiz")) {
+        for (const quiz of document.querySelectorAll(".nn-quiz.widget-box")) {
             if (!quiz.querySelector("input:checked")) quiz.querySelector("input").click();
         }
     }""")
-    tab.wait_for_function("""() => [...document.querySelectorAll(".nn-quiz")]
+    tab.wait_for_function("""() => [...document.querySelectorAll(".nn-quiz.widget-box")]
         .every(quiz => quiz.querySelector(".nn-right, .nn-wrong"))""")
 
 

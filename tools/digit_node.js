@@ -41,15 +41,6 @@ const jobs = {
   // images -> ten logits each, float32
   answers: () => write(images().map((pixels) => nnDigit.forward(net, pixels).logits)),
 
-  // images -> all maps in the order of the network, then the logits, float32
-  maps: () =>
-    write(
-      images().flatMap((pixels) => {
-        const { maps, logits } = nnDigit.forward(net, pixels);
-        return [...maps.map(({ values }) => values), logits];
-      }),
-    ),
-
   // images -> what the preprocessing makes of each, as an image
   again: () =>
     write(images().map((pixels) => nnDigit.prepare(nnDigit.inkOfImage(pixels)).pixels)),
@@ -77,16 +68,6 @@ const jobs = {
   show: () => {
     const list = (key, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
     process.stdout.write(JSON.stringify(shown(JSON.parse(input)), list));
-  },
-
-  // images -> the median milliseconds from an image to its ten probabilities
-  time: () => {
-    const took = images().map((pixels) => {
-      const start = performance.now();
-      nnDigit.softmax(nnDigit.forward(net, pixels).logits, net.temperature);
-      return performance.now() - start;
-    });
-    process.stdout.write(String(took.sort((a, b) => a - b)[took.length >> 1]));
   },
 };
 

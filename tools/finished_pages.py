@@ -2,13 +2,17 @@
 
 Roles and names that the theme and docutils choose badly are set right. A
 Content-Security-Policy says what the page may load: files of its own folder, no other
-host, and of the scripts inside it only those that the build has put there.
+host, and of the scripts inside it only those that the build has put there. A number keeps
+its unit on its line. What the course says of itself in files of the repository is laid
+beside the pages, for the page *About*.
 """
 
 import base64
 import hashlib
 import re
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 # What is found in a page, and what stands there instead.
 REPAIRS = [
     # The button shows more words than its name had; without the name they are its name.
@@ -31,6 +35,23 @@ REPAIRS = [
 ]
 # A page opened from disk is its own origin; "file:" says that in every browser.
 OWN = "'self' file:"
+# Files of the repository that the book has too. Markdown becomes plain text: a browser that
+# opens it from disk shows it in place of asking where to save it.
+OF_THE_COURSE = {
+    "LICENSE": "LICENSE.txt",
+    "LICENSE-text": "LICENSE-text.txt",
+    "CITATION.cff": "CITATION.txt",
+    "CHANGELOG.md": "CHANGELOG.txt",
+    "CONTRIBUTING.md": "CONTRIBUTING.txt",
+}
+# A number, a space that would break, and its unit. Text in these elements is not prose:
+# code, formulas, drawings, and scripts but for the stored widgets.
+SPACED = re.compile(r"(?<=\d) (?=(?:%|(?:s|ms|µs|min|h|kB|MB|GB|GiB|MiB|px|GFLOP/s)\b))")
+LEFT_ALONE = re.compile(
+    r"(<(script|style|pre|code|svg|template|annotation|title)\b"
+    r"(?![^>]*widget-state)[^>]*>.*?</\2>|<[^>]*>)",
+    re.DOTALL,
+)
 SCRIPT = re.compile(r"<script(?![^>]*\s(?:src|type)=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -39,6 +60,15 @@ def mended(page: str) -> str:
     for found, instead in REPAIRS:
         page = re.sub(found, instead, page)
     return page
+
+
+def kept_together(page: str) -> str:
+    """The page with a no-break space between a number and its unit, in text alone."""
+    parts, end = [], 0
+    for left in LEFT_ALONE.finditer(page):
+        parts += [SPACED.sub("\N{NO-BREAK SPACE}", page[end : left.start()]), left[0]]
+        end = left.end()
+    return "".join([*parts, SPACED.sub("\N{NO-BREAK SPACE}", page[end:])])
 
 
 def with_policy(page: str) -> str:
@@ -74,10 +104,25 @@ def finish_pages(app):
     if app.builder.format != "html" or templates is None:
         return
     render = templates.render
-    templates.render = lambda name, context: with_policy(mended(render(name, context)))
+    templates.render = lambda name, context: with_policy(
+        kept_together(mended(render(name, context)))
+    )
+
+
+def lay_files_beside(app, exception):
+    """The files of the course, into the folder `course` of the built book."""
+    if exception or app.builder.format != "html":
+        return
+    folder = Path(app.outdir) / "course"
+    folder.mkdir(exist_ok=True)
+    for name, copy in OF_THE_COURSE.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        # The mark at the start tells a browser the encoding, which no server does here.
+        (folder / copy).write_text(text, encoding="utf-8-sig")
 
 
 def setup(app):
     """Called by Sphinx."""
     app.connect("builder-inited", finish_pages)
+    app.connect("build-finished", lay_files_beside)
     return {"version": "1", "parallel_read_safe": True}

@@ -4,7 +4,8 @@ An exercise becomes one card, from its statement to its solution, which is folde
 that it prints. "Goes wrong on purpose" encloses the cells that go wrong. The output that
 would answer a quiz is marked, so that a script can veil it (`book/web/quiz.js`), and a
 stepper's values are laid beside it for its ticks (`book/web/stepper.js`). Tables align
-numbers, and say in each cell which column it belongs to, for cards on a phone.
+numbers, and say in each cell which column it belongs to, for cards on a phone. Long ones
+of the page on cost are folded there.
 """
 
 import html
@@ -23,6 +24,8 @@ NUMBER = re.compile(
 )
 NOTHING = re.compile(r"\W*")  # no value: empty, or a dash
 PHONE, PROSE = 44, 14  # letters: of a phone's line, of a column of sentences at least
+FOLDS_TABLES = "book/cost"  # tables for planners: a phone shows their names first
+LONG = 30  # cells: as cards, about two screens of a phone
 
 
 def arrange(app, doctree):
@@ -36,8 +39,10 @@ def arrange(app, doctree):
             make_card(start)
         for start in list(openings(doctree, "nn-failure")):
             enclose_failure(start)
-    for table in doctree.findall(nodes.table):
+    for table in list(doctree.findall(nodes.table)):
         arrange_table(table)
+        if app.env.docname == FOLDS_TABLES and "nn-cards" in table["classes"]:
+            fold_if_long(table)
 
 
 def is_code_cell(node) -> bool:
@@ -225,6 +230,21 @@ def arrange_table(table) -> None:
     columns = zip(heads.children[-1].children, *rows, strict=True)
     if len(labels) > 2 and sum(max(map(least, cells)) + 2 for cells in columns) > PHONE:
         table["classes"].append("nn-cards")
+
+
+def fold_if_long(table) -> None:
+    """A long table in a fold, which CSS keeps open but on a phone."""
+    heads = [
+        entry.astext() for entry in table.next_node(nodes.thead).findall(nodes.entry)
+    ]
+    rows = len(table.next_node(nodes.tbody).children)
+    if rows * len(heads) < LONG:
+        return
+    words = html.escape(f"Table: {', '.join(heads)} ({rows} rows)")
+    at = table.parent.index(table)
+    opening = f'<details class="nn-long"><summary>{words}</summary>'
+    table.parent.insert(at, nodes.raw(text=opening, format="html"))
+    table.parent.insert(at + 2, nodes.raw(text="</details>", format="html"))
 
 
 def least(cell) -> int:

@@ -100,17 +100,17 @@ async ({ number, title, deeper, places, epub }) => {
   }
 
   const answers = [];
-  for (const [i, quiz] of all(".nn-quiz").entries()) {
+  for (const [i, quiz] of all(".nn-quiz.widget-box").entries()) {
     answers.push(await printQuiz(quiz, i + 1));
   }
-  all(".nn-stepper").forEach(printStepper);
+  all(".nn-stepper.widget-box").forEach(printStepper);
   answers.push(...all(".cell.tag_solution").map(printSolution));
   for (const fold of all("details.hide")) {
     const isImports = /imports/.test(fold.textContent.slice(0, 200));
     if (isImports) open(fold);
     else fold.remove(); // code that only draws
   }
-  for (const fold of all("details:is(.nn-hint, .pg-answer)")) fold.open = true;
+  for (const fold of all("details:is(.nn-hint, .nn-long, .pg-answer)")) fold.open = true;
   if (answers.length) {
     const end = made("section", "nn-answers", "<h2>Answers and solutions</h2>");
     end.append(...answers);
@@ -133,7 +133,7 @@ async ({ number, title, deeper, places, epub }) => {
   const twice = epub ? ".katex-html" : ".katex-mathml"; // a formula stands there twice
   all(
     "a.headerlink, button, script, style, link, .copybtn, .prev-next-area, " +
-      ".nn-veil, .nn-done, .nn-tickbox, .nn-progress-tools, .nn-tally, " +
+      ".nn-veil, .nn-done, .nn-take, .nn-tickbox, .nn-progress-tools, .nn-tally, " +
       `${twice}, input, [hidden]`,
   ).forEach((e) => e.remove());
 

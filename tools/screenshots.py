@@ -1,16 +1,32 @@
 """Pictures of the built book's pages: `python -m tools.screenshots FOLDER [WORD …]`.
 
 Widths 1280 and 390, light and dark. With words, only pages whose name holds one of them.
+`python -m tools.screenshots --readme` makes the three pictures of the README anew.
 """
 
 import argparse
+import io
 import itertools
 import shutil
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
-HTML = Path(__file__).resolve().parents[1] / "_build" / "html"
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+# The README's pictures: the page's address, what stands at the top, and what is done first.
+README = {
+    "welcome": ("book/index.html", "h1", ("[aria-label='steps of training: back']", 3)),
+    "draw": ("book/draw.html", "h1", (".nn-draw-samples button:nth-of-type(3)", 1)),
+    "playground": (
+        "book/playground.html#data=arms&n=300&noise=0.05&net=8-8&act=tanh&opt=adam"
+        "&lr=0.03&seed=2&at=600",
+        "#playground",
+        None,
+    ),
+}
+COLOURS = 64  # of a picture: few enough for a small file, more than one sees
 
 
 def main(folder: str, words: list[str]) -> None:
@@ -33,6 +49,29 @@ def main(folder: str, words: list[str]) -> None:
         browser.close()
 
 
+def readme(folder: Path = ROOT / ".github") -> None:
+    """Write NAME.png for each picture of the README, from the built book."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        size = {"width": 1280, "height": 900}
+        tab = browser.new_page(viewport=size, reduced_motion="reduce")
+        for name, (address, top, click) in README.items():
+            tab.goto(f"{HTML.as_uri()}/{address}", wait_until="load")
+            tab.wait_for_timeout(3000)
+            if click:
+                for _ in range(click[1]):
+                    tab.locator(click[0]).click()
+                tab.mouse.move(0, 0)
+            tab.locator(top).last.evaluate(
+                "e => scrollTo(0, scrollY + e.getBoundingClientRect().top - 70)"
+            )
+            tab.wait_for_timeout(1000)
+            picture = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
+            picture.quantize(COLOURS).save(folder / f"{name}.png", optimize=True)
+        browser.close()
+
+
 def pages(words: list[str]) -> list[Path]:
     """The book's pages; with words, those whose name holds one of them."""
     files = [*sorted(HTML.glob("book/*.html")), *sorted(HTML.glob("lessons/*.html"))]
@@ -45,9 +84,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m tools.screenshots", description=__doc__
     )
-    parser.add_argument("folder", help="where the pictures go")
+    parser.add_argument("folder", nargs="?", help="where the pictures go")
+    parser.add_argument("--readme", action="store_true", help="the README's pictures")
     parser.add_argument(
         "words", nargs="*", help="what a page's name has to hold, one of them"
     )
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.words)
+    if arguments.readme:
+        readme()
+    elif arguments.folder:
+        main(arguments.folder, arguments.words)
+    else:
+        parser.error("name a folder, or say --readme")

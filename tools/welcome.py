@@ -4,7 +4,8 @@ Directives of `book/index.md`. `{hero}`: a test digit, the network that learns i
 probabilities, as `tools.hero` computed them. `{start}`: the first lesson's button.
 `{numbers}`: three numbers, from a record and from the notebooks. `{lessons} PART`: the
 lessons of one part of `_toc.yml`, each with its poster, question and minutes. `{minutes}`:
-their sum. So none of these numbers is typed.
+their sum. So none of these numbers is typed. `{printed}`: a cell's output and its promise,
+as a lesson shows them.
 """
 
 import base64
@@ -18,7 +19,7 @@ import yaml
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from tools import png
+from tools import notebook_pages, png
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "lessons_src" / "records"
@@ -162,6 +163,27 @@ def poster(file: Path) -> bytes:
             if picture and "poster" in cell["metadata"].get("tags", []):
                 return base64.b64decode("".join(picture))
     raise ValueError(f"{file.name} has no cell tagged poster with a figure")
+
+
+# ---- a block in miniature ----
+
+
+class Printed(Built):
+    """The number that a cell prints, and below it the condition that the cell promises."""
+
+    required_arguments = 1
+    has_content = True
+
+    def files(self):
+        return []
+
+    def made(self):
+        value, conditions = self.arguments[0], list(self.content)
+        strip = notebook_pages.strip(conditions, [float(value)])
+        return (
+            '<div class="cell_output"><div class="output stream"><div class="highlight">'
+            f"<pre>{html.escape(value)}</pre></div></div>{strip}</div>"
+        )
 
 
 # ---- three numbers ----
@@ -347,6 +369,7 @@ def setup(app):
         "numbers": Numbers,
         "lessons": Lessons,
         "minutes": Minutes,
+        "printed": Printed,
     }.items():
         app.add_directive(name, directive)
     app.connect("html-page-context", add_files)

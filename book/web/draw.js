@@ -336,8 +336,8 @@
   }
 
   function percent(p) {
-    if (p > 0.999) return "> 99.9 %";
-    return p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
+    if (p > 0.999) return "> 99.9\u00a0%";
+    return p < 0.001 ? "< 0.1\u00a0%" : `${(100 * p).toFixed(1)}\u00a0%`;
   }
 
   function answerInWords() {

@@ -1,14 +1,16 @@
-// The button at the top of a lesson gives its notebook as a file. From a server the link
-// does. From disk a browser would show the notebook as text, and the page may not read the
+// The button at the top of a lesson gives its notebook as a file, and so does the link above
+// its exercises. From a server the link does. From disk a browser would show the notebook as text, and the page may not read the
 // file; the same bytes lie packed in a script, which it may load.
 
 (() => {
-  const link = document.querySelector(".btn-download-source-button");
-  if (!link) return;
-  const name = link.pathname.split("/").at(-1);
-  link.removeAttribute("target");
-  link.download = name;
-  if (location.protocol !== "file:") return;
+  const links = document.querySelectorAll(".btn-download-source-button, .nn-take a[download]");
+  if (!links.length) return;
+  const name = links[0].pathname.split("/").at(-1);
+  for (const link of links) {
+    link.removeAttribute("target");
+    link.download = name;
+    if (location.protocol === "file:") link.addEventListener("click", give);
+  }
 
   async function save(letters) {
     const bytes = Uint8Array.from(atob(letters), (letter) => letter.charCodeAt(0));
@@ -20,7 +22,7 @@
     setTimeout(() => URL.revokeObjectURL(made.href), 10_000);
   }
 
-  link.addEventListener("click", (event) => {
+  function give(event) {
     event.preventDefault();
     window.nnNotebook = save; // which the script calls
     const script = document.createElement("script");
@@ -28,5 +30,5 @@
     script.src = `${root}_static/notebooks/${name.replace(/\.ipynb$/, ".js")}`;
     script.addEventListener("load", () => script.remove());
     document.head.append(script);
-  });
+  }
 })();

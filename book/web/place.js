@@ -84,6 +84,22 @@
     return Math.ceil(left * Number(kicker.dataset.minutes));
   }
 
+  // In the contents, at each section with a minute or more of its own.
+  function tellMinutes() {
+    if (!blocks) countWords();
+    const minutes = Number(kicker.dataset.minutes);
+    for (const link of links) {
+      const section = document.getElementById(link.hash.slice(1))?.closest("section");
+      if (section?.parentElement.parentElement !== article) continue; // no subsections
+      let words = 0;
+      blocks.forEach((block, i) => {
+        if (section.contains(block)) words += wordsUpTo[i + 1] - wordsUpTo[i];
+      });
+      const part = Math.round(minutes * words / wordsUpTo.at(-1));
+      if (part > 0) link.dataset.minutes = part;
+    }
+  }
+
   // ---- the bar ----
 
   const place = document.createElement("a");
@@ -152,6 +168,10 @@
   });
   // What opens or arrives later changes where everything is.
   article.addEventListener("toggle", () => { blocks = null; soon(); }, true);
-  addEventListener("load", () => { blocks = null; soon(); });
+  addEventListener("load", () => {
+    blocks = null;
+    soon();
+    if (kicker) tellMinutes();
+  });
   follow(location.hash);
 })();

@@ -45,7 +45,7 @@ const PlaygroundAddress = (() => {
       asked: `up to ${MOST_LAYERS} layers of 1 to ${MOST_UNITS} units, as 4-2, or none`,
     },
     act: choice("tanh", "relu", "sigmoid"),
-    opt: choice("sgd", "momentum", "adam"),
+    opt: choice("sgd", "momentum", "adam", "adamL2"), // adam: AdamW, as in older links
     lr: number(0.3, 0, 1e6, { above: true }),
     batch: { // 0: all points at once
       ...batch,

@@ -1,5 +1,5 @@
 // The numerical part of the page "Watch it learn": random numbers, points, a small
-// network, its gradients, three optimisers. No page is needed: tests run it in node,
+// network, its gradients, four optimisers. No page is needed: tests run it in node,
 // beside PyTorch. All numbers are float64.
 
 const PlaygroundNetwork = (() => {
@@ -261,18 +261,25 @@ const PlaygroundNetwork = (() => {
     },
     // torch.optim.AdamW(lr, weight_decay=decay): decay shrinks outside of the division
     adam(theta, gradient, { lr, decay }, memory) {
-      memory.t += 1;
-      const first = 1 - BETA1 ** memory.t;
-      const second = Math.sqrt(1 - BETA2 ** memory.t);
-      const { m, v } = memory;
-      for (let i = 0; i < theta.length; i++) {
-        theta[i] *= 1 - lr * decay;
-        m[i] = BETA1 * m[i] + (1 - BETA1) * gradient[i];
-        v[i] = BETA2 * v[i] + (1 - BETA2) * gradient[i] * gradient[i];
-        theta[i] -= (lr / first) * m[i] / (Math.sqrt(v[i]) / second + EPSILON);
-      }
+      for (let i = 0; i < theta.length; i++) theta[i] *= 1 - lr * decay;
+      adamStep(theta, gradient, { lr, decay: 0 }, memory);
     },
+    // torch.optim.Adam(lr, weight_decay=decay): decay is added to the gradient, and divided
+    adamL2: adamStep,
   };
+
+  function adamStep(theta, gradient, { lr, decay }, memory) {
+    memory.t += 1;
+    const first = 1 - BETA1 ** memory.t;
+    const second = Math.sqrt(1 - BETA2 ** memory.t);
+    const { m, v } = memory;
+    for (let i = 0; i < theta.length; i++) {
+      const g = gradient[i] + decay * theta[i];
+      m[i] = BETA1 * m[i] + (1 - BETA1) * g;
+      v[i] = BETA2 * v[i] + (1 - BETA2) * g * g;
+      theta[i] -= (lr / first) * m[i] / (Math.sqrt(v[i]) / second + EPSILON);
+    }
+  }
 
   function newMemory(network) {
     const size = network.theta.length;

@@ -21,13 +21,13 @@ const PlaygroundWords = (() => {
 
   function percent(share) {
     const value = 100 * share; // never 100 % while one point is wrong
-    return `${share === 1 ? 100 : Math.min(99, Math.round(value))} %`;
+    return `${share === 1 ? 100 : Math.min(99, Math.round(value))}\u00a0%`;
   }
 
   // 2 is the largest rate times decay at which decay alone still shrinks a weight; with
-  // momentum β it is 2(1 + β).
+  // momentum β it is 2(1 + β). Adam divides decay too, so that no weight grows by it.
   function decayLimit(opt) {
-    return opt === "momentum" ? 3.8 : 2;
+    return { momentum: 3.8, adamL2: Infinity }[opt] ?? 2;
   }
 
   function overflow({ failure, settings }) {

@@ -18,7 +18,8 @@
     blobs: "three clouds", arms: "three arms", empty: "none: only my own points",
   };
   const ACTIVATIONS = { tanh: "tanh", relu: "ReLU", sigmoid: "sigmoid" };
-  const OPTIMISERS = { sgd: "SGD", momentum: "SGD with momentum 0.9", adam: "AdamW" };
+  const OPTIMISERS = { sgd: "SGD", momentum: "SGD with momentum 0.9", adamL2: "Adam",
+    adam: "AdamW" };
   const RATES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100];
   const DECAYS = [0, 0.001, 0.01, 0.03, 0.1, 0.3, 1];
   const BATCHES = [1, 5, 10, 20, 50, 0];
@@ -233,7 +234,7 @@
         menu("data", "Set", entries(SETS)),
         slider("n", "Number", 10, 500, 1),
         slider("noise", "Noise", 0, 1, 0.01),
-        slider("share", "To train on", 10, 100, 1, (value) => `${value} %`),
+        slider("share", "To train on", 10, 100, 1, (value) => `${value}\u00a0%`),
         menu("tests", "Test points", [["shown", "shown"], ["hidden", "hidden"]])),
       group("network", "Network",
         layerControls(),

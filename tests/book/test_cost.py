@@ -2,11 +2,13 @@
 
 import ast
 import json
+import math
 import re
 import shutil
 
 import IPython.display
 import pytest
+from built_book import DESK, PHONE, on_disk
 from lesson_source import LESSONS, ROOT, cells, tags
 
 import benchmarks.classroom
@@ -218,3 +220,40 @@ def test_the_finding_is_a_picture_before_any_table():
     kinds = [set(o.get("data", {})) for c in CODE for o in c.outputs]
     assert "image/svg+xml" in kinds[0], "the page begins with a table"
     assert 'class="nn-alt"' not in stored(), "a figure without a caption"
+
+
+def test_the_axis_begins_where_something_is(page):
+    """Figure 1: the first dot stands in the first tenth of the axis."""
+    from matplotlib import pyplot as plt
+
+    plt.close("all")
+    _, namespace = page()
+    namespace["show"] = lambda *args, **kwargs: None
+    namespace["poster"]()
+    low, high = plt.gcf().axes[0].get_xlim()
+    first = min(ours for _, _, ours, ratio, _ in list(namespace["goals"]())[1:] if ratio)
+    plt.close("all")
+    assert 0 < math.log(first / low) / math.log(high / low) < 0.1, "mend xlim in poster()"
+
+
+def test_a_phone_sees_long_tables_folded(visit):
+    """Their heads can be read, and open them; the page is less than 16 screens. On a desk
+    and on paper all tables are open."""
+    tab = visit(on_disk("book/cost"), PHONE, "dark")
+    tables, folds = tab.locator("table.nn-cards"), tab.locator(".nn-long")
+    shown = tables.evaluate_all("all => all.filter(e => e.checkVisibility()).length")
+    assert 0 < folds.count() == tables.count() - shown, (
+        "fold_if_long in tools/page_blocks.py"
+    )
+    height = tab.evaluate("document.documentElement.scrollHeight")
+    assert height < 16 * PHONE["height"], "fold a long table: tools/page_blocks.py"
+    folds.first.locator("summary").click()
+    assert folds.first.locator("td").first.is_visible()
+    for change in ({"viewport": DESK}, {"media": "print"}):
+        if "media" in change:
+            tab.emulate_media(media="print")
+        else:
+            tab.set_viewport_size(DESK)
+        seen = """contentVisibilityAuto => [...document.querySelectorAll('table')].every(
+            e => e.checkVisibility({contentVisibilityAuto}) && e.clientHeight > 50)"""
+        assert tab.evaluate(seen, True), f"a table is folded: {change}"

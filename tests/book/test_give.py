@@ -12,7 +12,7 @@ import yaml
 from built_book import HTML, PAGES
 from lesson_source import ROOT
 
-from tools import epub, licences, pdf, stick
+from tools import epub, finished_pages, licences, pdf, stick
 
 STATIC = HTML / "_static"
 BUILT = pytest.mark.skipif(not STATIC.is_dir(), reason="no built book: run make book")
@@ -91,6 +91,20 @@ def test_citation_is_valid_and_the_version_is_one():
     assert version == str(cited["version"]) == newest[1], where
     assert str(cited["date-released"]) == newest[2]
     assert f"version {version}, {newest[2][:4]}" in read("book/about.md")
+
+
+@BUILT
+def test_the_files_of_the_course_lie_beside_the_pages():
+    """Licences, citation, changelog and how to contribute are linked from the page About,
+    and are the repository's own."""
+    page = (HTML / "book" / "about.html").read_text(encoding="utf-8")
+    linked = set(re.findall(r'href="\.\./course/([^"]+)"', page))
+    assert linked == set(finished_pages.OF_THE_COURSE.values()), (
+        "link it in book/about.md"
+    )
+    for name, copy in finished_pages.OF_THE_COURSE.items():
+        text = (HTML / "course" / copy).read_text(encoding="utf-8-sig")
+        assert text == read(name), f"{copy} is an old one: run make book"
 
 
 # ---- The zip file ----

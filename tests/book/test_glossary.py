@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from built_book import LESSONS, ROOT, on_disk, page
+from built_book import LESSONS, PHONE, ROOT, on_disk, page
 from docutils import nodes
 
 from tools import course, terms
@@ -141,6 +141,18 @@ def test_the_glossary_leads_back():
 
 
 # ---- in a browser ----
+
+
+def test_every_letter_is_in_sight_on_a_phone(visit):
+    """The letters wrap: none is beyond the edge, and each is large enough for a finger."""
+    tab = visit(on_disk("book/glossary"), PHONE, "dark")
+    letters = tab.locator(".nn-letters a")
+    boxes = [letter.bounding_box() for letter in letters.all()]
+    assert max(b["x"] + b["width"] for b in boxes) <= PHONE["width"], (
+        "let .nn-letters wrap"
+    )
+    assert min(min(b["width"], b["height"]) for b in boxes) >= 24
+    assert len({b["y"] for b in boxes}) <= 2, "more than two rows stand over the text"
 
 
 def test_a_term_explains_itself(visit):

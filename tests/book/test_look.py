@@ -5,10 +5,22 @@ import re
 
 import pytest
 from built_book import DESK, HTML, LESSONS, PHONE, ROOT, on_disk
+from playwright.sync_api import TimeoutError
 
+from tools import finished_pages
 from tools.page_blocks import are_numbers
 
 LESSON = "lessons/02_data_and_baselines"
+# Whether those blocks of code have a shade, and only those, that are wider than their box.
+SHADED = """() => {
+    const seen = [...document.querySelectorAll('.bd-article .highlight > pre')]
+        .filter(e => e.checkVisibility());
+    const cut = seen.filter(e => e.scrollWidth > e.clientWidth);
+    const shaded = seen.filter(
+        e => getComputedStyle(e).backgroundImage.includes('gradient'));
+    return cut.length > 0 && cut.length === shaded.length
+        && cut.every(e => shaded.includes(e));
+}"""
 # Whether what an element holds is seen: its own box is, also where it hides its contents.
 SEEN = "e => e.firstElementChild.checkVisibility()"
 
@@ -125,6 +137,58 @@ def test_tables_align_numbers_and_are_cards_on_a_phone(visit):
         named = f'"{cell.get_attribute("data-label")}"'
         assert label == named and len(label) > 2, "a cell does not say its column"
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_code_that_is_cut_shows_that_it_goes_on(visit):
+    """Every block of code that is wider than its box has a shade, and no other has."""
+    tab = visit(on_disk("lessons/17_fast_cnn"), DESK)
+    for size in (DESK, PHONE):
+        tab.set_viewport_size(size)
+        try:  # an observer of sizes marks them, some frames later
+            tab.wait_for_function(SHADED, timeout=10_000)
+        except TimeoutError:
+            pytest.fail(
+                "cut code without a shade, or the reverse: pre[tabindex] in nn.css"
+            )
+
+
+@pytest.mark.parametrize(
+    ("texts", "number"),
+    [
+        ("99.75 % are right", "99.75\xa0% are right"),
+        ("in 3 s, or 20 ms", "in 3\xa0s, or 20\xa0ms"),
+        ("5.1 s<b>2 GB</b>", "5.1\xa0s<b>2\xa0GB</b>"),
+        ("3 sets of 2 %d", "3 sets of 2\xa0%d"),
+        ('<img alt="9 %"><pre>9 %</pre><code class="x">1 s</code>', None),
+        ("<script>a = 5 % b</script><svg><text>9 %</text></svg>", None),
+        (
+            '<script type="application/vnd.jupyter.widget-state+json">"9 %"</script>',
+            '<script type="application/vnd.jupyter.widget-state+json">"9\xa0%"</script>',
+        ),
+    ],
+)
+def test_a_number_keeps_its_unit(texts, number):
+    """In text and in stored widgets; code, drawings and attributes stay as they are."""
+    assert finished_pages.kept_together(texts) == (number or texts)
+
+
+@pytest.mark.parametrize(
+    "page", ["book/draw", "book/cost", "lessons/20_fooled_and_unsure"]
+)
+def test_no_line_breaks_between_a_number_and_its_unit(visit, page):
+    """What the browser shows, but code."""
+    tab = visit(on_disk(page), PHONE)
+    words = tab.evaluate("""() => {
+        const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        const found = [];
+        while (walker.nextNode()) {
+            const { textContent, parentElement } = walker.currentNode;
+            if (!parentElement.closest('pre, code, svg, script, style, template, annotation')
+                && /\\d (%|s|ms|min|GB|MB)(?!\\w)/.test(textContent)) found.push(textContent);
+        }
+        return found;
+    }""")
+    assert not words, "kept_together in tools/finished_pages.py, or \\u00a0 in the script"
 
 
 @pytest.mark.parametrize(

@@ -136,18 +136,40 @@ def test_the_bar_on_a_phone(visit):
     tab.wait_for_function("() => scrollY < 100")
 
 
-@pytest.mark.parametrize("way", ["disk", "server"])
+@pytest.mark.parametrize("way", ["disk", "server", "exercises"])
 def test_the_notebook_can_be_taken_along(visit, host, way, tmp_path):
-    """The button at the top gives the lesson's notebook as it is stored, byte for byte."""
-    address = on_disk(LESSON) if way == "disk" else f"{host}/{LESSON}.html"
+    """The button at the top gives the lesson's notebook as it is stored, byte for byte; so
+    does the link above the exercises."""
+    address = f"{host}/{LESSON}.html" if way == "server" else on_disk(LESSON)
     tab = visit(address, without="embed.js")
-    tab.get_by_role("button", name="Download this page").click()
+    button = tab.locator(".btn-download-source-button")
+    if way == "exercises":
+        button = tab.locator("#exercises > h2 + .nn-take").get_by_text(
+            "Open the notebook"
+        )
+        assert button.count() == 1, "no link above the exercises: tools/takeaway.py"
+    else:
+        tab.get_by_role("button", name="Download this page").click()
     with tab.expect_download() as download:
-        tab.locator(".btn-download-source-button").click()
+        button.click()
     assert download.value.suggested_filename == f"{LESSON.partition('/')[2]}.ipynb"
     file = tmp_path / "taken.ipynb"
     download.value.save_as(file)
     assert file.read_bytes() == (ROOT / f"{LESSON}.ipynb").read_bytes()
+
+
+def test_minutes_of_each_section(visit):
+    """In the contents: those of all sections make up what the card says, but for
+    rounding; exercises have minutes of their own."""
+    lesson = next(one for one in ALL if one.page == LESSON)
+    tab = visit(on_disk(LESSON))
+    links = tab.locator("#nn-page-toc a[data-minutes]")
+    tab.wait_for_timeout(500)  # they are counted once the page is whole
+    assert links.count() >= 3, "no minutes in the contents: tellMinutes in place.js"
+    minutes = links.evaluate_all("all => all.map(e => Number(e.dataset.minutes))")
+    assert min(minutes) >= 1
+    assert lesson.reading - 8 <= sum(minutes) <= lesson.reading + 3
+    assert tab.locator("#nn-page-toc a[href='#exercises'][data-minutes]").count() == 0
 
 
 def test_colab_is_offered_once_the_course_has_an_address():

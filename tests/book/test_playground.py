@@ -23,6 +23,7 @@ OPTIMISERS = {  # as the page names them
     "sgd": lambda p: torch.optim.SGD(p, lr=0.3, weight_decay=DECAY),
     "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=DECAY),
     "adam": lambda p: torch.optim.AdamW(p, lr=0.03, weight_decay=DECAY),
+    "adamL2": lambda p: torch.optim.Adam(p, lr=0.03, weight_decay=DECAY),
 }
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 CASES = [
@@ -273,6 +274,7 @@ VARIANTS = {  # what an answer suggests to change
     "a-line-against-xor": {"net": [8]},
     "xor-with-two-units": {"seed": 7},
     "watch-this-die": {"lr": 0.1},
+    "too-small-or-too-large": {"lr": 0.3},
     "three-arms": {"net": [8]},
     "it-only-memorises": {"decay": 1},
     "plain-sgd-in-a-valley": {"opt": "momentum"},
@@ -285,8 +287,9 @@ RUN_CARDS = """
         while (run.step < settings.until && N.advance(run)) if (run.step % 5 === 0) N.measure(run);
         N.measure(run);
         const alive = run.dead.flat().filter((is) => !is).length;
-        return {start, ...run.now, alive, lowest: run.lowest, kind: W.verdict(run).kind,
-            text: W.verdict(run).text, words: W.describe(run)};
+        const lowest_train = Math.min(...run.history.map((entry) => entry.train));
+        return {start, ...run.now, alive, lowest: run.lowest, lowest_train,
+            kind: W.verdict(run).kind, text: W.verdict(run).text, words: W.describe(run)};
     };
     return Object.fromEntries(Object.entries(input.cards).map(([name, hash]) => {
         const {settings, complaints} = A.read(hash);
@@ -313,6 +316,11 @@ CLAIMS = {
         and r["other"]["alive"] >= 5
     ),
     "too-fast": lambda r: r["kind"] == "rate" and r["train"] > 5 * r["start"]["train"],
+    "too-small-or-too-large": lambda r: (
+        r["kind"] == "guess"
+        and r["train"] == r["lowest_train"] < r["start"]["train"]
+        and r["other"]["kind"] == "learned"
+    ),
     "beyond-what-numbers-hold": lambda r: (
         r["kind"] == "overflow" and 100 < r["step"] < 150
     ),
@@ -450,6 +458,21 @@ def test_a_card_s_name_is_an_address(visit):
     )
     tab.get_by_label("Learning rate").select_option("0.1")
     assert "lr=0.1" in tab.url
+
+
+def test_an_exercise_hides_its_answer(visit):
+    """A lesson links to a card that hides the control which would give the answer away;
+    a button shows it again."""
+    name = "too-small-or-too-large"
+    lessons = [p.read_text(encoding="utf-8") for p in ROOT.glob("lessons/*.ipynb")]
+    assert any(f"playground.md#{name})" in text for text in lessons), (
+        "no lesson links to it"
+    )
+    tab = visit(on_disk(PAGE) + f"#{name}", PHONE, "dark")
+    rate = tab.get_by_label("Learning rate")
+    assert not rate.is_visible() and tab.get_by_label("Batch size").is_visible()
+    button(tab, "Show all controls").click()
+    assert rate.is_visible() and rate.input_value() == "0.01"
 
 
 def test_a_run_that_overflows_ends_in_a_sentence(visit):

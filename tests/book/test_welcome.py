@@ -78,12 +78,35 @@ def test_the_picture_steps(visit):
     assert (
         f"{100 * first['accuracy']:.2f}".rstrip("0").rstrip(".") in sentence.inner_text()
     )
+    count = tab.locator(".nn-hero .nn-count")
+    assert count.inner_text() == f"1 of {len(steps)}"
+    ticks = tab.locator(".nn-hero .nn-ticks > span").all_inner_texts()
+    assert ticks == list(map(str, steps)), "a tick for each frame"
     widths = tab.locator(".nn-bars rect").evaluate_all(
         "all => all.map(e => Number(e.getAttribute('width')))"
     )
     assert widths == pytest.approx([90 * p for p in first["probabilities"]])
+    for name, place in (("on", 2), ("back", 1)):
+        tab.get_by_role("button", name=f"steps of training: {name}").click()
+        assert count.inner_text() == f"{place} of {len(steps)}"
     tab = visit(on_disk("book/index"), without="hero.js")
     assert tab.locator(".nn-after").inner_text() == shown
+
+
+def test_each_kind_of_block_is_shown(browser):
+    """ "How to read a page" has one of every kind that the lessons have, by its class."""
+    kinds = r'class="nn-(card|derivation|result|published|failure|quiz|stepper|task)\b'
+    welcome = (HTML / "book" / "index.html").read_text(encoding="utf-8")
+    shown = welcome.partition('<div class="nn-kinds">')[2].partition(
+        'id="who-it-is-for"'
+    )[0]
+    used = {"quiz", "stepper"}  # drawn by a script in the lessons
+    for lesson in HTML.glob("lessons/*.html"):
+        used |= set(re.findall(kinds, lesson.read_text(encoding="utf-8")))
+    assert sorted(re.findall(kinds, shown)) == sorted(used), (
+        "mend .nn-kinds in book/index.md"
+    )
+    assert 'class="nn-promise"' in shown
 
 
 def test_a_picture_made_smaller_is_its_mean():
