@@ -7,6 +7,7 @@ or Chromium is missing, unless LESSONS_REQUIRE_BROWSER=1 says that they must be 
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,6 +16,7 @@ from built_book import DESK, HTML, PAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WIDGETS = "embed.js"  # the widget manager takes most of a page's time
+PLAIN = (HTML / "_static" / "nn.css").as_uri()  # where no script runs
 # The theme logs each change of colours.
 KNOWN_MESSAGES = ("[PST]", "[SBT]")
 
@@ -64,22 +66,83 @@ def host():
     server.shutdown()
 
 
+class Shared:
+    """The tab that visits to pages on disk share in a process. A page in a new tab takes a
+    second more of the processor: its scripts are compiled anew."""
+
+    def __init__(self, browser):
+        self.browser, self.tab, self.complaints, self.is_free = browser, None, [], True
+
+    def opened(self, viewport, theme):
+        """The tab in this look; a new one where the last one could not be cleaned."""
+        if self.tab is None:
+            self.tab = tab_of(self.browser, viewport, theme)
+            listen(self.tab, "", self.complaints)
+        self.is_free = False
+        self.tab.set_viewport_size(viewport)
+        self.tab.emulate_media(color_scheme=theme)
+        return self.tab
+
+    def left(self) -> list[str]:
+        """Put the tab back as it was at first; the complaints since then."""
+        tab, self.tab = self.tab, None
+        try:
+            tab.evaluate("0")  # what the page has said until now is heard
+            complaints = list(self.complaints)
+            tab.unroute_all()
+            tab.goto(PLAIN, wait_until="commit")
+            tab.evaluate("localStorage.clear(), sessionStorage.clear()")
+            tab.emulate_media(media="null", reduced_motion="reduce")
+            tab.mouse.move(-1, -1)
+        except Exception:
+            tab.context.close()
+            raise
+        self.complaints.clear()
+        self.tab, self.is_free = tab, True
+        return complaints
+
+
+def tab_of(browser, viewport, theme, touch=False):
+    """A new tab that shares nothing with others."""
+    context = browser.new_context(
+        viewport=viewport, color_scheme=theme, reduced_motion="reduce", has_touch=touch
+    )
+    context.set_default_timeout(60_000)  # a busy machine is no fault of a page
+    return context.new_page()
+
+
+@pytest.fixture(scope="session")
+def shared(browser):
+    return Shared(browser)
+
+
 @pytest.fixture
-def visit(browser):
+def visit(browser, shared):
     """Open a page; a word in the console, a failed or foreign request fails the test."""
+    with visits(browser, shared) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def visit_once(browser):
+    """The same for a page that several tests of a file look at: it fails the last one."""
+    with visits(browser, None) as opened:
+        yield opened
+
+
+@contextmanager
+def visits(browser, shared):
+    """A function that opens pages, each in the shared tab where it is free."""
     contexts, complaints = [], []
 
     def opened(url, viewport=DESK, theme="light", without=None, first=None, touch=False):
-        context = browser.new_context(
-            viewport=viewport,
-            color_scheme=theme,
-            reduced_motion="reduce",
-            has_touch=touch,
-        )
-        context.set_default_timeout(60_000)  # a busy machine is no fault of a page
-        contexts.append(context)
-        tab = context.new_page()
-        listen(tab, url.split("/")[2], complaints)
+        is_plain = url.startswith("file:") and not (without or first or touch)
+        if is_plain and shared and shared.is_free:
+            tab = shared.opened(viewport, theme)
+        else:
+            tab = tab_of(browser, viewport, theme, touch)
+            contexts.append(tab.context)
+            listen(tab, url.split("/")[2], complaints)
         if without:  # a script that never comes
             tab.route(f"**/{without}*", lambda route: route.fulfill(body=""))
         if first:  # a script that runs before those of the page
@@ -92,6 +155,8 @@ def visit(browser):
     yield opened
     for context in contexts:
         context.close()
+    if shared and not shared.is_free:
+        complaints += shared.left()
     assert not complaints, "\n".join(complaints)
 
 

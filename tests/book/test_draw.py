@@ -226,10 +226,20 @@ def test_all_of_it_is_small():
 # ---- in the browser ----
 
 
+@pytest.fixture(scope="module")
+def page(visit_once):
+    """The page from disk, on a desk: one for the tests that do not mind what was drawn on
+    it before."""
+    return ready(visit_once(on_disk(PAGE)))
+
+
 @pytest.fixture
-def page(visit):
-    """The page from disk, on a desk."""
-    tab = visit(on_disk(PAGE))
+def fresh(visit):
+    """The page as it opens."""
+    return ready(visit(on_disk(PAGE)))
+
+
+def ready(tab):
     tab.locator(".nn-draw:not(.nn-draw-still)").wait_for()
     return tab
 
@@ -314,30 +324,30 @@ def test_answers_are_pytorchs(page, mnist, model, count):
         assert torch.equal(got.argmax(1), logits.argmax(1))
 
 
-def test_drawn_by_mouse(page):
+def test_drawn_by_mouse(fresh):
     """A 1 drawn by mouse replaces the example and is read; bars, maps and steps follow."""
-    settled(page, "This is a 7")
-    maps = page.locator(".nn-draw-layers canvas").last
+    settled(fresh, "This is a 7")
+    maps = fresh.locator(".nn-draw-layers canvas").last
     before = maps.get_attribute("aria-label"), maps.evaluate("e => e.toDataURL()")
-    draw(page, [(0.5, 0.15), (0.5, 0.5), (0.5, 0.85)])
-    settled(page, "This is a 1")
-    assert probabilities(page)[1] > 0.9
+    draw(fresh, [(0.5, 0.15), (0.5, 0.5), (0.5, 0.85)])
+    settled(fresh, "This is a 1")
+    assert probabilities(fresh)[1] > 0.9
     assert maps.evaluate("e => e.toDataURL()") != before[1]
-    drawn = page.locator(".nn-draw-steps figcaption").first.inner_text()
+    drawn = fresh.locator(".nn-draw-steps figcaption").first.inner_text()
     assert re.search(r"box: 2\d\s×\s2\d\d", drawn), "the example is still there"
-    page.get_by_role("button", name="Undo").click()
-    settled(page, "Draw a digit")
-    assert page.locator(".nn-draw-bars").inner_text().count("–") == 10
+    fresh.get_by_role("button", name="Undo").click()
+    settled(fresh, "Draw a digit")
+    assert fresh.locator(".nn-draw-bars").inner_text().count("–") == 10
 
 
-def test_drawn_by_keyboard(page):
+def test_drawn_by_keyboard(fresh):
     """Reached by Tab, a 7 is drawn by arrows and Space alone; what is read is said once
     the pen rests, and Enter says where it is. Backspace undoes, Delete clears."""
-    field, said = page.locator(FIELD), page.locator(".nn-draw-said")
-    page.evaluate("document.querySelector('.bd-article a[href*=fast_cnn]').focus()")
-    page.keyboard.press("Tab")
+    field, said = fresh.locator(FIELD), fresh.locator(".nn-draw-said")
+    fresh.evaluate("document.querySelector('.bd-article a[href*=fast_cnn]').focus()")
+    fresh.keyboard.press("Tab")
     expect(field).to_be_focused()
-    press = page.keyboard.press
+    press = fresh.keyboard.press
     for _ in range(8):
         press("Home")  # up and left
     for _ in range(2):
@@ -346,24 +356,24 @@ def test_drawn_by_keyboard(page):
     expect(said).to_have_text("Pen down.")
     for _ in range(14):
         press("ArrowRight")
-    page.keyboard.down("ArrowDown")
+    fresh.keyboard.down("ArrowDown")
     for _ in range(20):
         press("ArrowDown")
-    page.keyboard.up("ArrowDown")
+    fresh.keyboard.up("ArrowDown")
     for _ in range(2):
         press("End")
     press("Space")
-    settled(page, "7")
+    settled(fresh, "7")
     said.filter(has_text=re.compile("^(This|Which).*7 with")).wait_for(state="attached")
     press("Enter")
     expect(said).to_have_text(re.compile(r"pen is up, at \d+ percent .* 7 with"))
     press("Backspace")
-    settled(page, "Draw a digit")
+    settled(fresh, "Draw a digit")
     press("Space")
     press("Space")
-    assert "read" not in page.locator(".nn-draw-verdict").inner_text()
+    assert "read" not in fresh.locator(".nn-draw-verdict").inner_text()
     press("Delete")
-    settled(page, "Draw a digit")
+    settled(fresh, "Draw a digit")
 
 
 def test_drawn_by_finger(browser):
