@@ -85,7 +85,7 @@ class Shared:
 
     def left(self) -> list[str]:
         """Put the tab back as it was at first; the complaints since then."""
-        tab, self.tab = self.tab, None
+        tab, self.tab, self.is_free = self.tab, None, True
         try:
             tab.evaluate("0")  # what the page has said until now is heard
             complaints = list(self.complaints)
@@ -95,10 +95,11 @@ class Shared:
             tab.emulate_media(media="null", reduced_motion="reduce")
             tab.mouse.move(-1, -1)
         except Exception:
+            self.complaints.clear()
             tab.context.close()
             raise
         self.complaints.clear()
-        self.tab, self.is_free = tab, True
+        self.tab = tab
         return complaints
 
 
@@ -133,12 +134,13 @@ def visit_once(browser):
 @contextmanager
 def visits(browser, shared):
     """A function that opens pages, each in the shared tab where it is free."""
-    contexts, complaints = [], []
+    contexts, complaints, borrowed = [], [], []
 
     def opened(url, viewport=DESK, theme="light", without=None, first=None, touch=False):
         is_plain = url.startswith("file:") and not (without or first or touch)
         if is_plain and shared and shared.is_free:
             tab = shared.opened(viewport, theme)
+            borrowed.append(tab)
         else:
             tab = tab_of(browser, viewport, theme, touch)
             contexts.append(tab.context)
@@ -155,7 +157,7 @@ def visits(browser, shared):
     yield opened
     for context in contexts:
         context.close()
-    if shared and not shared.is_free:
+    if borrowed:
         complaints += shared.left()
     assert not complaints, "\n".join(complaints)
 
