@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from lesson_source import ROOT
-from swept import some
 from two_ranks import CASES, message, network, parts, run_command, trained
 
 from lessons_src.scale import checkpoint, distributed
@@ -19,31 +18,20 @@ from lessons_src.scale.checkpoint import CheckpointError
 HERE = Path(__file__).parent
 
 
-# How torchrun starts a rank: as a copy of itself, which has imported torch already, or as
-# a Python of its own, four in all, as readers do.
-STARTS = {"fork": ["--run-path", "--start-method=fork"], "python": []}
-
-
-@pytest.fixture(scope="module", params=some(STARTS, lambda start: start == "fork"))
-def start(request):
-    return request.param
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, start):
-    return tmp_path_factory.mktemp(f"ranks-{start}")
-
-
-@pytest.fixture(scope="module")
-def job(folder, start):
+def job(folder):
     """One job on two ranks for most tests here: to start it costs seconds. A
     checkpoint that one process wrote is there to resume. When all is measured, rank 1
     is killed in epoch 3 of a training, the job is started again once, and raises in
     the end."""
     trained("cnn", path=folder / "from-one.pt")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += ["--nproc-per-node=2", "--max-restarts=1", *STARTS[start]]
-    words = [HERE / "two_ranks.py", folder]
+    words = ["--nproc-per-node=2", "--max-restarts=1", HERE / "two_ranks.py", folder]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
