@@ -33,7 +33,7 @@ PER_LESSON = 5
         ("Adam and adam", ["Adam"]),
         ("three MLPs with ReLUs", ["multilayer perceptron", "ReLU"]),
         ("Amdahl’s law, and Amdahl's law", ["Amdahl's law", "Amdahl's law"]),
-        ("a multiply-add, many multiply-adds", ["multiply-add", "multiply-adds"]),
+        ("a multiply-add, many multiply-adds", ["multiply-add", "multiply-add"]),
         ("networks\nof linear\nlayers", ["linear layer"]),
         ("overlayered, relabelled, a sub-batch", []),
     ],

@@ -395,7 +395,7 @@ def test_welcome_lists_the_lessons_that_there_are(browser):
     built = (HTML / f"{PAGES[0]}.html").read_text(encoding="utf-8")
     rows = re.findall(
         r'<li><a href="\.\./(lessons/\w+)\.html"><img src="\.\./([^"]+)".+?'
-        r"(\d+) min, exercises (\d+)<",
+        r"(\d+)\smin, exercises\s(\d+)<",
         built,
     )
     minutes = []
