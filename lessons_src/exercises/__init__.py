@@ -28,6 +28,7 @@ import secrets
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import log10
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from torch import Tensor
 from lessons_src.exercises import limits
 from lessons_src.exercises.compare import difference, shortened, show, text_of
 
+SMALL = 6  # what is larger is in the last trials only
 TOO_LONG = "your function took more than"
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
 
@@ -58,7 +60,8 @@ def say(message: str) -> None:
 class Draw:
     """Random inputs for one trial.
 
-    `size` grows from 1, so the first failure is a small one.
+    `size` grows from 1, so the first failure is a small one. In the last trials it is
+    large, and half of the integers are the highest possible: long lists, many rows.
     """
 
     def __init__(self, seed: int, size: int = 1):
@@ -66,6 +69,11 @@ class Draw:
 
     def integer(self, low: int, high: int) -> int:
         """An int from low to high, both included."""
+        if self.size > SMALL and torch.rand((), generator=self.generator) < 0.5:
+            return high
+        return self._any(low, high)
+
+    def _any(self, low: int, high: int) -> int:
         return torch.randint(low, high + 1, (), generator=self.generator).item()
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
@@ -74,11 +82,21 @@ class Draw:
 
     def choice(self, *options):
         """One of the options."""
-        return options[self.integer(0, len(options) - 1)]
+        return options[self._any(0, len(options) - 1)]
+
+    def near(self, value: float, least: float = 1e-9) -> float:
+        """The value itself, or one that lies beside it: by 10 % of it, or down to
+        `least`."""
+        return value * (1 + self.choice(-1, 0, 1) * 10 ** self.uniform(log10(least), -1))
 
     def normal(self, *shape: int, scale: float = 1.0, dtype=torch.float64) -> Tensor:
         """Normal random numbers of this shape, with standard deviation `scale`."""
         return scale * torch.randn(*shape, generator=self.generator, dtype=dtype)
+
+    def numbers(self, *shape: int, dtype=torch.float64) -> Tensor:
+        """Numbers of this shape: normal ones, whole ones (many are 0), or large ones."""
+        x = self.normal(*shape, dtype=dtype)
+        return self.choice(x, x, (2 * x).round() + 0.0, 100 * x)  # + 0.0: no -0.0
 
     def labels(self, n: int, classes: int) -> Tensor:
         """Labels (n,) int64 from 0 to classes - 1."""
@@ -123,6 +141,7 @@ class Exercise:
     observe: Callable | None = None
     tolerance: float = 1e-5  # relative and absolute
     trials: int = 30
+    largest: int = 20  # the size of the last three trials
     pure: bool = True
     names: tuple[str, ...] = ()
     seconds: float = 10.0  # that one trial may take
@@ -169,7 +188,9 @@ class Exercise:
     def drawn(self, seed: int) -> list[tuple[str, tuple]]:
         """(hint, arguments) of all trials: small drawn ones, the cases, larger ones."""
         count = self.trials if self.inputs else 0
-        sizes = [1 + number // 5 for number in range(count)]
+        sizes = [min(1 + number // 5, SMALL) for number in range(count)]
+        if count > 5:
+            sizes[-3:] = [self.largest] * 3
         random = [("", self.inputs(Draw(seed + n, size))) for n, size in enumerate(sizes)]
         return random[:5] + list(self.cases.items()) + random[5:]
 

@@ -11,11 +11,16 @@ from lessons_src.exercises.compare import as_tensor
 
 
 def draw_sweep(draw):
-    """Rates in any order, each once, and rounded accuracies: ties are frequent."""
-    n = draw.integer(1, 2 + draw.size)
-    rates = [round(0.001 * (k + draw.uniform()), 6) for k in range(n)]
+    """Rates in any order, each once, and accuracies: many are equal, some better by less
+    than a millionth."""
+    n, scale = draw.integer(1, 2 + draw.size), draw.choice(1e-3, 1e-6, 1.0)
+    rates = [scale * (k + draw.uniform()) for k in range(n)]
     order = torch.randperm(n, generator=draw.generator).tolist()
-    scores = [draw.integer(1, 4) / 4 for _ in range(n)]
+    close = draw.choice(True, False)
+    scores = [
+        draw.near(0.9, least=3e-7) if close else draw.choice(0.25, 0.5, 0.75)
+        for _ in range(n)
+    ]
     return [rates[k] for k in order], scores
 
 
@@ -66,7 +71,8 @@ def choose(rates, scores):
 
 def draw_units(draw):
     """x, W, b of whole numbers: sums of exactly 0 are frequent."""
-    N, D, H = draw.integer(1, 2 * draw.size), draw.integer(1, 3), draw.integer(1, 4)
+    N, D = draw.integer(1, 2 * draw.size), draw.integer(1, 2 + draw.size)
+    H = draw.integer(1, 3 + draw.size)
     drawn = draw.normal(N, D), draw.normal(H, D), draw.normal(H, scale=2)
     return tuple(v.round() + 0.0 for v in drawn)  # + 0.0: no negative zeros
 
@@ -86,7 +92,7 @@ def wrong_activity(is_dead, is_linear):
     cases={
         "All sums are 0 here.": (torch.zeros(2, 1), torch.ones(1, 1), torch.zeros(1)),
         "A small number is not zero.": (
-            torch.full((2, 1), 1e-4),
+            torch.full((2, 1), 1e-30),
             torch.ones(1, 1),
             torch.zeros(1),
         ),

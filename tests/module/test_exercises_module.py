@@ -330,11 +330,14 @@ def test_what_cannot_be_seen_in_the_value():
 def test_drawn_inputs_grow_and_differ():
     """Small ones first; another seed, other inputs."""
     sizes = [len(inputs[0]) for hint, inputs in scaled.drawn(0) if not hint]
-    assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-1] == 6
+    assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-2:] == [6, 20]
     assert difference(scaled.drawn(0)[0], scaled.drawn(1)[0], 0)
     draw = Draw(0)
     assert {draw.integer(1, 3) for _ in range(50)} == {1, 2, 3}
     assert {draw.choice("a", "b") for _ in range(50)} == {"a", "b"}
+    beside = [abs(draw.near(5.0) / 5 - 1) for _ in range(200)]
+    assert min(beside) == 0 and 0.01 < max(beside) <= 0.1
+    assert any(0 < gap < 1e-7 for gap in beside)
     assert draw.labels(100, 4).unique().tolist() == [0, 1, 2, 3]
     assert draw.bytes(2, 3).dtype == torch.uint8
 
