@@ -23,11 +23,13 @@ import dis
 import inspect
 import io
 import linecache
+import os
 import random
 import secrets
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from math import log10
 from pathlib import Path
 
@@ -36,7 +38,7 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises import limits
-from lessons_src.exercises.compare import difference, shortened, show, text_of
+from lessons_src.exercises.compare import difference, plain, shortened, show, text_of
 
 SMALL = 6  # what is larger is in the last trials only
 TOO_LONG = "your function took more than"
@@ -205,10 +207,9 @@ class Exercise:
             return raised(error)
         if got is None or got is Ellipsis:
             return "your function returned nothing here: is a return missing?"
-        wrong = difference(
-            got, self.run(self.solution, copy.deepcopy(inputs)), self.tolerance
-        )
-        if not wrong and self.pure and difference(given, inputs, 0):
+        expected = self.run(self.solution, copy.deepcopy(inputs))
+        wrong = self.apart(got, expected, self.tolerance)
+        if not wrong and self.pure and self.apart(given, inputs, 0):
             return "your function changed its input: work on a copy, or make new values"
         return wrong
 
@@ -217,7 +218,24 @@ class Exercise:
         so many seconds, where they are given: a reader's function may never end."""
         limit = limits.seconds(seconds) if seconds else contextlib.nullcontext()
         with undisturbed(), limit:
-            return self.observe(function, *inputs) if self.observe else function(*inputs)
+            call = partial(self.observe, function) if self.observe else function
+            return plain(call(*inputs))  # an iterator runs the reader's code as well
+
+    def apart(self, got, expected, tolerance: float) -> str:
+        """`difference`, under the time limit; what cannot be compared is told too."""
+        try:
+            with limits.seconds(self.seconds):
+                return difference(got, expected, tolerance)
+        except KeyboardInterrupt:
+            raise
+        except limits.TooLong as error:
+            return raised(error)
+        except (
+            BaseException
+        ) as error:  # a quantized tensor, an object that compares oddly
+            said = shortened(f"{type(error).__name__}: {text_of(str, error)}", 200)
+            kind = type(got).__name__
+            return f"what your function gives, a {kind}, cannot be compared: {said}"
 
     def explained(self, answer, failed, trials, hint: str) -> str:
         """The hint of the mistake that gives the same everywhere, else the case's own
@@ -234,7 +252,7 @@ class Exercise:
             return ""
         for hint, mistake in self.mistakes.items():
             same = all(
-                not difference(got, self.outcome(mistake, inputs), self.tolerance)
+                not self.apart(got, self.outcome(mistake, inputs), self.tolerance)
                 for got, inputs in zip(given, trials, strict=True)
             )
             if same and any(self.problem(mistake, inputs) for inputs in trials):
@@ -283,16 +301,34 @@ def is_stub(answer) -> bool:
     return all(i.opname in short for i in steps) and set(values) <= {None, ...}
 
 
+def folder() -> str | None:
+    """The working folder; None where it has been removed."""
+    return os.getcwd() if os.path.isdir(os.curdir) else None
+
+
+SETTINGS = (  # what an answer may set for the whole process, and what sets it back
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (np.geterr, lambda before: np.seterr(**before)),
+    (folder, lambda before: before and os.chdir(before)),
+)
+
+
 @contextlib.contextmanager
 def undisturbed():
-    """Gradients on, and every generator of random numbers afterwards as it was before."""
+    """Gradients on; generators of random numbers and settings afterwards as before."""
     states = random.getstate(), np.random.get_state()
+    before = [(read, write, read()) for read, write in SETTINGS]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+            for read, write, value in before:
+                if read() != value:
+                    write(value)
 
 
 def raised(error: BaseException) -> str:

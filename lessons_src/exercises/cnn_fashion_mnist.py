@@ -197,7 +197,12 @@ def _in_place(x, draws, share):
             torch.arange(32.0).view(4, 1, 2, 4),
             torch.tensor([0.1, 0.9, 0.4, 0.6]),
             0.5,
-        )
+        ),
+        "Of twenty images every second one is mirrored.": (
+            torch.arange(40.0).view(20, 1, 1, 2),
+            torch.tensor([0.75, 0.25]).repeat(10),
+            0.5,
+        ),
     },
     mistakes={
         "Width is the last dimension: left and right change places.": _flipped(dim=-2),

@@ -38,7 +38,11 @@ def by_formula(outputs):
 @exercise(
     inputs=draw_stack,
     cases={
-        "A kernel of 3 fits at 26 places: two fewer than pixels.": (28, [(3, 1, 0, 1)])
+        "A kernel of 3 fits at 26 places: two fewer than pixels.": (28, [(3, 1, 0, 1)]),
+        "Kernels, strides and dilations may be large.": (
+            224,
+            [(11, 4, 2, 1), (7, 1, 6, 4), (6, 6, 0, 1)],
+        ),
     },
     mistakes={
         "Round down first, then add 1: the last window may not hang over.": (

@@ -64,7 +64,8 @@ def draw_pool(draw):
     """delta and an image: drawn, with many ties, or all negative."""
     k, stride = draw.integer(1, 3), draw.integer(1, 3)
     x = draw.normal(*(k + draw.integer(0, 2 * draw.size) for _ in range(2)))
-    x = draw.choice(x, x.round() + 0.0, -x.abs() - 1)  # + 0.0: no negative zeros
+    close = 1 + 1e-9 * x
+    x = draw.choice(x, x.round() + 0.0, -x.abs() - 1, close)  # + 0.0: no negative zeros
     return draw.numbers(*F.max_pool2d(x[None], k, stride)[0].shape), x, k, stride
 
 

@@ -58,7 +58,10 @@ def combine(gradients, sizes):
 def _seconds(draw):
     """The backward and all-reduce seconds of some layers."""
     n, scale = draw.size, draw.choice(1, 100)
-    return tuple([scale * draw.uniform(0.01, 6) for _ in range(n)] for _ in range(2))
+    return tuple(
+        [scale * draw.choice(0.0, *[draw.uniform(0, 6)] * 5) for _ in range(n)]
+        for _ in range(2)
+    )
 
 
 def _ended(start):

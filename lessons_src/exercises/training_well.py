@@ -40,6 +40,10 @@ def place_in_list(rates, scores):
             [0.001, 0.01, 0.1],
             [0.981, 0.984, 0.97],
         ),
+        "Twenty rates were tried: look at all of them.": (
+            [k / 1000 for k in range(1, 21)],
+            [*[0.5] * 18, 0.9, 0.8],
+        ),
         "A rate may be tried twice: it is no larger than itself.": (
             [0.01, 0.1, 0.1],
             [0.5, 0.9, 0.8],
@@ -95,6 +99,11 @@ def wrong_activity(is_dead, is_linear):
             torch.full((2, 1), 1e-30),
             torch.ones(1, 1),
             torch.zeros(1),
+        ),
+        "Ten units of twenty are dead here, the others linear.": (
+            torch.cat([torch.zeros(2, 19), torch.full((2, 1), 3.0)], 1),
+            torch.tensor([1.0, -1.0]).repeat(10)[:, None].repeat(1, 20),
+            torch.tensor([-2.0, 2.0]).repeat(10),
         ),
         "Only the last of forty examples is above zero: look at all.": (
             torch.cat([torch.zeros(39, 1), torch.ones(1, 1)]),

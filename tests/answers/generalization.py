@@ -101,6 +101,17 @@ def stopped(
     return answer
 
 
+def first_is_best(losses, patience):
+    """Epoch 1 counts as the best before its loss is seen, which may be NaN."""
+    best, best_epoch = math.inf, 1
+    for epoch, loss in enumerate(losses, 1):
+        if loss < best:
+            best, best_epoch = loss, epoch
+        elif epoch - best_epoch >= patience:
+            break
+    return best_epoch, epoch
+
+
 def nan_skipped(losses, patience):
     """An epoch without a number is none of the bad ones."""
     best, best_epoch, bad = math.inf, 0, 0
@@ -456,6 +467,11 @@ WRONG = {
         judged(reached, missed, (0, 1, 2)),
         judged(reached, missed, ("fine ", "underfitting", "overfitting")),
         judged(reached, missed, ("fine", None, "overfitting")),
+        judged(lambda t, v, g: int(100 * v) >= int(100 * g), missed),
+        judged(lambda t, v, g: int(1000 * v) >= int(1000 * g), missed),
+        judged(lambda t, v, g: round(v, 4) >= round(g, 4), missed),
+        judged(lambda t, v, g: v >= g or math.isclose(v, g, rel_tol=1e-6), missed),
+        judged(reached, lambda t, v, g: round(t, 6) < round(g, 6)),
         training_first,
         last_forgotten,
         lambda training, validation, goal: training_first(validation, training, goal),
@@ -483,6 +499,14 @@ WRONG = {
         stopped(result=lambda best, last, losses: (best, best)),
         stopped(result=lambda best, last, losses: (losses[best - 1], last)),
         stopped(result=lambda best, last, losses: best),
+        stopped(better=lambda loss, best: loss < best - 1e-4),
+        stopped(better=lambda loss, best: loss < best - 1e-8),
+        stopped(better=lambda loss, best: loss < best and not math.isclose(loss, best)),
+        stopped(better=lambda loss, best: round(loss, 6) < round(best, 6)),
+        stopped(better=lambda loss, best: np.float32(loss) < np.float32(best)),
+        stopped(better=lambda loss, best: abs(loss) < abs(best)),
+        stopped(start=lambda losses: 1e9),
+        first_is_best,
         nan_skipped,
         nan_stops,
         than_the_one_before,

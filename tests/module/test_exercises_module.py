@@ -3,12 +3,17 @@ never raises."""
 
 import contextlib
 import dataclasses
+import enum
 import io
+import itertools
+import os
 import random
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -136,7 +141,26 @@ def raises_odd(x, factor):
     raise Odd("one" * 1000)
 
 
-@pytest.mark.parametrize("answer", [endless, stubborn, asleep])
+def yields_late(x, factor):
+    """A generator: its body runs only when the values are asked for."""
+    while len(x):
+        pass
+    yield factor
+
+
+class Slow:
+    """A result that never says how long it is: the comparison would wait for it."""
+
+    def __init__(self, x, factor):
+        pass
+
+    def __len__(self):
+        return endless(0, 0)
+
+    __getitem__ = __len__
+
+
+@pytest.mark.parametrize("answer", [endless, stubborn, asleep, yields_late, Slow])
 def test_what_never_ends_is_ended(answer):
     """By a signal, also out of a sleep; the message says what was too long."""
     quick, calls = dataclasses.replace(scaled, seconds=0.1), []
@@ -239,9 +263,32 @@ def test_nothing_outside_is_changed():
         assert not torch.is_grad_enabled()
 
 
+def test_no_setting_is_left_changed(tmp_path):
+    """Those of the whole process, which an answer may change by mistake or on purpose."""
+
+    def disturbing(x, factor):
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        torch.use_deterministic_algorithms(True)
+        np.seterr(all="raise")
+        os.chdir(tmp_path)
+        return factor * x
+
+    def settings():
+        return [read() for read, _ in exercises.SETTINGS]
+
+    before = settings()
+    assert message(disturbing).startswith("✓")
+    assert settings() == before and before[0] == torch.float32
+
+
 @pytest.mark.parametrize(
     "form",
     [
+        lambda y: [[Fraction(v) for v in row] for row in y.tolist()],
+        lambda y: [[Decimal(v) for v in row] for row in y.tolist()],
+        lambda y: (iter(row) for row in y),
+        lambda y: map(list, y),
         lambda y: y.numpy(),
         lambda y: y.tolist(),
         lambda y: y.float(),
@@ -275,6 +322,10 @@ def test_the_tolerance_follows_the_dtype(low):
         {1, 2},
         iter(()),
         object,
+        torch.quantize_per_tensor(torch.ones(1, 3), 0.1, 0, torch.quint8),
+        torch.nested.nested_tensor([torch.ones(2), torch.ones(1)]),
+        itertools.repeat(1.0),
+        Decimal("sNaN"),
         "1" * 10**6,
         [[]] * 10**5,
         (lambda: (yield))(),
@@ -283,10 +334,21 @@ def test_the_tolerance_follows_the_dtype(low):
 def test_a_strange_result_is_told(received):
     """Never raised, never long, never the same words twice."""
     told = message(lambda x, factor: received)
-    assert told.startswith("✗") and len(told) < 1000
+    assert told.startswith("✗ scaled: 0 of 31") and len(told) < 1000
     loop = []
     loop.append(loop)
     assert "expected" in difference(loop, 3.0, 0)
+
+
+def test_a_kind_of_text_is_text():
+    """A str subclass and an entry of a StrEnum are their text, in a list too."""
+    kinds = type("Word", (str,), {}), enum.StrEnum("Kind", {"fine": "fine"})
+    named = Exercise(lambda: "fine", cases={"": ()})
+    listed = Exercise(lambda: ["fine"], cases={"": ()})
+    for kind in kinds:
+        assert named.verdict(lambda kind=kind: kind("fine"), 0)[0]
+        assert listed.verdict(lambda kind=kind: iter([kind("fine")]), 0)[0]
+    assert "received 'fin'" in message(lambda: kinds[0]("fin"), named)
 
 
 def test_the_first_differing_place_is_shown():
