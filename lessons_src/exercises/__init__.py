@@ -306,10 +306,15 @@ def folder() -> str | None:
     return os.getcwd() if os.path.isdir(os.curdir) else None
 
 
+def set_deterministic(mode: int) -> None:
+    """0: off, 1: warn, 2: on."""
+    torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+
+
 SETTINGS = (  # what an answer may set for the whole process, and what sets it back
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
-    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (torch.get_deterministic_debug_mode, set_deterministic),
     (np.geterr, lambda before: np.seterr(**before)),
     (folder, lambda before: before and os.chdir(before)),
 )
