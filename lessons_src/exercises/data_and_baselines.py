@@ -10,13 +10,12 @@ from lessons_src.exercises.forbidden import OnePass, Vectorised, is_ours
 
 
 def accuracies_and_sizes(draw):
-    """Batches of equal size but for the last, or of any size, 0 too; and how many of each
-    were correct."""
-    full, count = draw.integer(2, 10 * draw.size), 1 + draw.size
-    least = draw.choice(full, 0)
-    sizes = [draw.integer(least, full) for _ in range(count - 1)] + [
-        draw.integer(1, full)
-    ]
+    """How many of each batch were correct, and the sizes of the batches: equal but for
+    the last, or any, those between the first and the last even 0."""
+    full, equal = draw.integer(2, 10 * draw.size), draw.choice(True, False)
+    sizes = [full if equal else draw.integer(1, full)]
+    sizes += [draw.integer(full if equal else 0, full) for _ in range(draw.size - 1)]
+    sizes.append(draw.integer(1, full))
     return [draw.integer(0, n) / n if n else 0.0 for n in sizes], sizes
 
 

@@ -102,7 +102,7 @@ def cosine(step, total, warmup):
             0.5,
         ),
         "Without a warm-up it is a cosine from the start.": (30, 40, 0, 2.0),
-        "A hundred epochs have more steps than ten.": (35_000, 46_900, 500, 0.5),
+        "Ten epochs have more steps than one.": (350, 469, 50, 0.5),
     },
     mistakes={
         "The first step already moves: step + 1.": warmup_then(

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from lessons_src import exercises
-from lessons_src.exercises import Draw, Exercise, exercise, limits, value_and_gradient
+from lessons_src.exercises import Draw, Exercise, exercise, value_and_gradient
 from lessons_src.exercises.compare import difference, show
 
 
@@ -181,21 +181,6 @@ def test_what_never_ends_is_ended_without_signals_too(answer):
         told = pool.submit(message, answer, quick).result(timeout=20)
         assert "took more than 0.1 seconds" in told
         assert pool.submit(message, lambda x, factor: factor * x).result()[0] == "✓"
-
-
-def test_no_limit_strikes_late():
-    """Where no signal can be had: what comes after a block that just ended in time, or
-    just too late, is left alone."""
-
-    def many_blocks():
-        for _ in range(100):
-            with contextlib.suppress(limits.TooLong), limits.seconds(0.001):
-                time.sleep(0.001)
-            sum(range(1000))
-        return "all"
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(many_blocks).result() == "all"
 
 
 def test_the_limit_leaves_nothing_behind():
