@@ -26,6 +26,7 @@ import linecache
 import os
 import random
 import secrets
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -308,7 +309,9 @@ def folder() -> str | None:
 
 def set_deterministic(mode: int) -> None:
     """0: off, 1: warn, 2: on."""
-    torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+    torch.set_deterministic_debug_mode(mode)
+    if compiler := sys.modules.get("torch._inductor.config"):  # its import takes seconds
+        compiler.deterministic = mode > 0
 
 
 SETTINGS = (  # what an answer may set for the whole process, and what sets it back
