@@ -47,10 +47,16 @@ HARMLESS = {  # (exercise, what is changed): the answer is the same for a good r
     ("floor_of", 1): "of the images only the shape counts",
     ("gradient_check", 1): "tanh is odd: the loss at -w has the same slope",
 }
+UNTRIED = {  # their exercises await the same questions
+    "inside_the_network",
+    "fooled_and_unsure",
+    "bugs_that_train_anyway",
+    "pytorch_and_keras",
+}
 CASES = [
     (*task, place, change)
     for task in TASKS
-    if checker(*task).inputs and checker(*task).trials > 1
+    if task[0] not in UNTRIED and checker(*task).inputs and checker(*task).trials > 1
     for place in range(max(len(inputs) for _, inputs in checker(*task).drawn(0)))
     for change in (rounded, positive, first_eight, eight_columns)
     if (task[1], place) not in HARMLESS
@@ -58,7 +64,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    "case", some(CASES, lambda case: case[0] in ("generalization", "published_results"))
+    "case",
+    some(CASES, lambda case: case[0] in ("generalization", "published_results")),
+    ids=lambda case: f"{case[1]}-{case[2]}-{case[3].__name__}",
 )
 def test_a_coarse_answer_is_refused(case):
     """In one trial at least of those in which the argument changes."""
