@@ -97,9 +97,10 @@ class Draw:
         return scale * torch.randn(*shape, generator=self.generator, dtype=dtype)
 
     def numbers(self, *shape: int, dtype=torch.float64) -> Tensor:
-        """Numbers of this shape: normal ones, whole ones (many are 0), or large ones."""
+        """Numbers of this shape: normal ones, whole ones (many are 0), or ten times as
+        large ones. (Where sums cancel, float32 is not exact enough for larger ones.)"""
         x = self.normal(*shape, dtype=dtype)
-        return self.choice(x, x, (2 * x).round() + 0.0, 100 * x)  # + 0.0: no -0.0
+        return self.choice(x, x, (2 * x).round() + 0.0, 10 * x)  # + 0.0: no -0.0
 
     def labels(self, n: int, classes: int) -> Tensor:
         """Labels (n,) int64 from 0 to classes - 1."""

@@ -12,7 +12,9 @@ from lessons_src.exercises.forbidden import AUTOGRAD, without
 def logits_and_labels(draw):
     """logits (B, K) and labels (B,), in float32 or float64."""
     n, classes = draw.size, draw.integer(2, 3 + draw.size)
-    dtype, scale = draw.choice(torch.float32, torch.float64), draw.choice(2, 2, 500)
+    dtype, scale = draw.choice(
+        (torch.float32, 2), (torch.float64, 2), (torch.float64, 500)
+    )
     return draw.normal(n, classes, scale=scale, dtype=dtype), draw.labels(n, classes)
 
 

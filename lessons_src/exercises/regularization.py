@@ -33,7 +33,7 @@ def wrong_share(extra):
     inputs=draw_logits,
     cases={
         "Huge logits: is all of it finite?": (
-            torch.tensor([[1e4, 9999, 0], [-1e4, -9999, -1e4], [0, 1, 1e4]]),
+            torch.tensor([[1e4, 9999, 0], [-1e4, -9999, -1e4], [0, 1, 1e4]]).double(),
             torch.arange(3),
             0.3,
         )

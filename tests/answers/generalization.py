@@ -182,25 +182,25 @@ def with_while(losses, patience):
 def stopped_by_numpy(losses, patience):
     v = np.nan_to_num(np.array(losses, float), nan=np.inf)
     before = np.minimum.accumulate(np.r_[np.inf, v])[:-1]
-    improved = np.flatnonzero(v < before) + 1
+    improved = np.r_[0, np.flatnonzero(v < before) + 1]  # 0: before the first epoch
     gaps = np.diff(np.r_[improved, np.inf])
     k = np.flatnonzero(gaps > patience)[0]
     return improved[k], min(improved[k] + patience, len(v))
 
 
 def stopped_by_slices(losses, patience):
-    numbers = [v if v == v else math.inf for v in losses]
-    for last in range(1, len(numbers) + 1):
-        best = numbers.index(min(numbers[:last])) + 1
+    numbers = [math.inf] + [v if v == v else math.inf for v in losses]
+    for last in range(1, len(numbers)):
+        best = numbers.index(min(numbers[: last + 1]))
         if last == best + patience:
             break
     return best, last
 
 
 def stopped_by_torch(losses, patience):
-    v = torch.tensor(losses, dtype=torch.float64).nan_to_num(nan=math.inf)
-    for last in range(1, len(v) + 1):
-        best = int((v[:last] == v[:last].min()).nonzero()[0]) + 1
+    v = torch.tensor([math.inf, *losses], dtype=torch.float64).nan_to_num(nan=math.inf)
+    for last in range(1, len(v)):
+        best = int((v[: last + 1] == v[: last + 1].min()).nonzero()[0])
         if last - best == patience:
             break
     return torch.tensor(best), last
