@@ -45,8 +45,12 @@ def says(
         "Equal to the goal is at least the goal.": (0.95, 0.9, 0.9),
         "On its training images it just reaches the goal: at least.": (0.9, 0.8, 0.9),
         "Better on new images than on old ones: fine is fine.": (0.8, 0.9, 0.85),
-        "0.8999996 is less than 0.9: do not round.": (0.95, 0.8999996, 0.9),
-        "So is 0.8999996 on its training images: do not round.": (0.8999996, 0.8, 0.9),
+        "0.9000396 is less than 0.90004: do not round.": (0.95, 0.9000396, 0.90004),
+        "It misses the goal on its training images by a hair: do not round.": (
+            0.9000396,
+            0.8,
+            0.90004,
+        ),
     },
     mistakes={
         "A network that misses the goal on its training images is underfitting.": (
