@@ -100,10 +100,10 @@ def wrong_activity(is_dead, is_linear):
             torch.ones(1, 1),
             torch.zeros(1),
         ),
-        "Ten units of twenty are dead here, the others linear.": (
+        "Fifteen units of twenty are dead here, the others linear.": (
             torch.cat([torch.zeros(2, 19), torch.full((2, 1), 3.0)], 1),
-            torch.tensor([1.0, -1.0]).repeat(10)[:, None].repeat(1, 20),
-            torch.tensor([-2.0, 2.0]).repeat(10),
+            torch.ones(20, 20),
+            torch.tensor([-2.0, -4.0, -4.0, -4.0]).repeat(5),
         ),
         "Only the last of forty examples is above zero: look at all.": (
             torch.cat([torch.zeros(39, 1), torch.ones(1, 1)]),
