@@ -23,11 +23,15 @@ import dis
 import inspect
 import io
 import linecache
+import os
 import random
 import secrets
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from math import log10
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +39,9 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises import limits
-from lessons_src.exercises.compare import difference, shortened, show, text_of
+from lessons_src.exercises.compare import difference, plain, shortened, show, text_of
 
+SMALL = 6  # what is larger is in the last trials only
 TOO_LONG = "your function took more than"
 passed: dict[str, bool] = {}  # exercise -> solved, of those tried so far
 
@@ -58,7 +63,8 @@ def say(message: str) -> None:
 class Draw:
     """Random inputs for one trial.
 
-    `size` grows from 1, so the first failure is a small one.
+    `size` grows from 1, so the first failure is a small one. In the last trials it is
+    large, and half of the integers are the highest possible: long lists, many rows.
     """
 
     def __init__(self, seed: int, size: int = 1):
@@ -66,6 +72,11 @@ class Draw:
 
     def integer(self, low: int, high: int) -> int:
         """An int from low to high, both included."""
+        if self.size > SMALL and torch.rand((), generator=self.generator) < 0.5:
+            return high
+        return self._any(low, high)
+
+    def _any(self, low: int, high: int) -> int:
         return torch.randint(low, high + 1, (), generator=self.generator).item()
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
@@ -74,11 +85,22 @@ class Draw:
 
     def choice(self, *options):
         """One of the options."""
-        return options[self.integer(0, len(options) - 1)]
+        return options[self._any(0, len(options) - 1)]
+
+    def near(self, value: float, least: float = 1e-9) -> float:
+        """The value itself, or one that lies beside it: by 10 % of it, or down to
+        `least`."""
+        return value * (1 + self.choice(-1, 0, 1) * 10 ** self.uniform(log10(least), -1))
 
     def normal(self, *shape: int, scale: float = 1.0, dtype=torch.float64) -> Tensor:
         """Normal random numbers of this shape, with standard deviation `scale`."""
         return scale * torch.randn(*shape, generator=self.generator, dtype=dtype)
+
+    def numbers(self, *shape: int, dtype=torch.float64) -> Tensor:
+        """Numbers of this shape: normal ones, whole ones (many are 0), or ten times as
+        large ones. (Where sums cancel, float32 is not exact enough for larger ones.)"""
+        x = self.normal(*shape, dtype=dtype)
+        return self.choice(x, x, (2 * x).round() + 0.0, 10 * x)  # + 0.0: no -0.0
 
     def labels(self, n: int, classes: int) -> Tensor:
         """Labels (n,) int64 from 0 to classes - 1."""
@@ -123,6 +145,7 @@ class Exercise:
     observe: Callable | None = None
     tolerance: float = 1e-5  # relative and absolute
     trials: int = 30
+    largest: int = 20  # the size of the last three trials
     pure: bool = True
     names: tuple[str, ...] = ()
     seconds: float = 10.0  # that one trial may take
@@ -169,7 +192,9 @@ class Exercise:
     def drawn(self, seed: int) -> list[tuple[str, tuple]]:
         """(hint, arguments) of all trials: small drawn ones, the cases, larger ones."""
         count = self.trials if self.inputs else 0
-        sizes = [1 + number // 5 for number in range(count)]
+        sizes = [min(1 + number // 5, SMALL) for number in range(count)]
+        if count > 5:
+            sizes[-3:] = [self.largest] * 3
         random = [("", self.inputs(Draw(seed + n, size))) for n, size in enumerate(sizes)]
         return random[:5] + list(self.cases.items()) + random[5:]
 
@@ -184,10 +209,9 @@ class Exercise:
             return raised(error)
         if got is None or got is Ellipsis:
             return "your function returned nothing here: is a return missing?"
-        wrong = difference(
-            got, self.run(self.solution, copy.deepcopy(inputs)), self.tolerance
-        )
-        if not wrong and self.pure and difference(given, inputs, 0):
+        expected = self.run(self.solution, copy.deepcopy(inputs))
+        wrong = self.apart(got, expected, self.tolerance)
+        if not wrong and self.pure and self.apart(given, inputs, 0):
             return "your function changed its input: work on a copy, or make new values"
         return wrong
 
@@ -196,7 +220,24 @@ class Exercise:
         so many seconds, where they are given: a reader's function may never end."""
         limit = limits.seconds(seconds) if seconds else contextlib.nullcontext()
         with undisturbed(), limit:
-            return self.observe(function, *inputs) if self.observe else function(*inputs)
+            call = partial(self.observe, function) if self.observe else function
+            return plain(call(*inputs))  # an iterator runs the reader's code as well
+
+    def apart(self, got, expected, tolerance: float) -> str:
+        """`difference`, under the time limit; what cannot be compared is told too."""
+        try:
+            with limits.seconds(self.seconds):
+                return difference(got, expected, tolerance)
+        except KeyboardInterrupt:
+            raise
+        except limits.TooLong as error:
+            return raised(error)
+        except (
+            BaseException
+        ) as error:  # a quantized tensor, an object that compares oddly
+            said = shortened(f"{type(error).__name__}: {text_of(str, error)}", 200)
+            kind = type(got).__name__
+            return f"what your function gives, a {kind}, cannot be compared: {said}"
 
     def explained(self, answer, failed, trials, hint: str) -> str:
         """The hint of the mistake that gives the same everywhere, else the case's own
@@ -213,7 +254,7 @@ class Exercise:
             return ""
         for hint, mistake in self.mistakes.items():
             same = all(
-                not difference(got, self.outcome(mistake, inputs), self.tolerance)
+                not self.apart(got, self.outcome(mistake, inputs), self.tolerance)
                 for got, inputs in zip(given, trials, strict=True)
             )
             if same and any(self.problem(mistake, inputs) for inputs in trials):
@@ -262,16 +303,41 @@ def is_stub(answer) -> bool:
     return all(i.opname in short for i in steps) and set(values) <= {None, ...}
 
 
+def folder() -> str | None:
+    """The working folder; None where it has been removed."""
+    return os.getcwd() if os.path.isdir(os.curdir) else None
+
+
+def set_deterministic(mode: int) -> None:
+    """0: off, 1: warn, 2: on."""
+    torch.set_deterministic_debug_mode(mode)
+    if compiler := sys.modules.get("torch._inductor.config"):  # its import takes seconds
+        compiler.deterministic = mode > 0
+
+
+SETTINGS = (  # what an answer may set for the whole process, and what sets it back
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_deterministic_debug_mode, set_deterministic),
+    (np.geterr, lambda before: np.seterr(**before)),
+    (folder, lambda before: before and os.chdir(before)),
+)
+
+
 @contextlib.contextmanager
 def undisturbed():
-    """Gradients on, and every generator of random numbers afterwards as it was before."""
+    """Gradients on; generators of random numbers and settings afterwards as before."""
     states = random.getstate(), np.random.get_state()
+    before = [(read, write, read()) for read, write in SETTINGS]
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         try:
             yield
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
+            for read, write, value in before:
+                if read() != value:
+                    write(value)
 
 
 def raised(error: BaseException) -> str:

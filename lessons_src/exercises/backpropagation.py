@@ -44,7 +44,8 @@ def as_an_array(answer, *inputs):
 def drawn_step(draw):
     """The arguments of `hidden_delta`: n neurons below, m above."""
     n, m = draw.integer(1, 1 + draw.size), draw.integer(1, 1 + draw.size)
-    return draw.normal(n), draw.normal(m, n), draw.normal(m)
+    z = draw.normal(n, scale=draw.choice(1.0, 1e-9))  # so small, and not 0
+    return z, draw.numbers(m, n), draw.numbers(m)
 
 
 @exercise(
@@ -93,7 +94,7 @@ def sigmoid(z):
 def drawn_outputs(draw):
     """z (B, K), and labels (B, K) of which any number are 1."""
     shape = draw.integer(2, 2 + draw.size), 1 + draw.size
-    return draw.normal(*shape, scale=2), (draw.normal(*shape) > 0).double()
+    return draw.numbers(*shape), (draw.normal(*shape) > 0).double()
 
 
 @exercise(

@@ -92,7 +92,7 @@ def sigmoid_with(slope=lambda s: s * (1 - s), value=sigmoid):
 
 
 @exercise(
-    inputs=lambda draw: (round(draw.uniform(-1, 1) * draw.size, 1),),
+    inputs=lambda draw: (draw.choice(0.0, draw.uniform(-1, 1) * draw.size),),
     observe=value_and_slopes,
     cases={
         "exp(800) is too large for a float. For v < 0 use e^v / (1 + e^v).": (-800.0,),
@@ -137,8 +137,9 @@ def drawn_graph(draw):
     for k in range(2, len(names)):
         left, right = (names[draw.integer(max(0, k - 3), k - 1)] for _ in range(2))
         steps.append(f"{names[k]} = {left} {draw.choice(*OPERATORS)} {right}")
-    numbers = [round(draw.uniform(-1.5, 1.5), 1) for _ in range(2)]
-    return "; ".join(steps), numbers, draw.choice("ab", "ba", "abc", "cab")
+    numbers = [draw.choice(0.0, *[draw.uniform(-1.5, 1.5)] * 4) for _ in range(2)]
+    asked = draw.choice("ab", "ba", "abc", "cab", names, names[-1] + "b")
+    return "; ".join(steps), numbers, asked
 
 
 def gradients_and_grads(answer, steps, numbers, leaves, Value):
@@ -226,6 +227,7 @@ USED_BY_THE_NEXT_TWO = "c = a * b; d = c + a; e = d * a; f = e + d; g = f * d; h
             [0.5, 2.0],
             "ac",
         ),
+        "root may be asked for: d root / d root is 1.": ("c = a * b", [0.5, 2.0], "cab"),
     },
     names=("root", "a and b", "leaves"),
     mistakes={
@@ -279,15 +281,15 @@ class Expression:
 
 
 def drawn_expression(draw):
-    """An Expression of one to three leaves, and a number for each of them."""
-    leaves = "abc"[: draw.integer(1, 3)]
-    names = leaves + "defghijk"[: 1 + draw.size]
+    """An Expression of one to five leaves, and a number for each of them."""
+    leaves = "abcde"[: draw.integer(1, min(2 + draw.size, 5))]
+    names = leaves + "fghijklm"[: 1 + draw.size]
     steps = []
     for k in range(len(leaves), len(names)):
         left, right = (names[draw.integer(max(0, k - 3), k - 1)] for _ in range(2))
         made = draw.choice(f"{left} + {right}", f"{left} * {right}", f"{left}.tanh()")
         steps.append(f"{names[k]} = {made}")
-    numbers = [round(draw.uniform(-1.2, 1.2), 1) for _ in leaves]
+    numbers = [draw.choice(0.0, *[draw.uniform(-1.2, 1.2)] * 4) for _ in leaves]
     return Expression(leaves, "; ".join(steps)), numbers
 
 

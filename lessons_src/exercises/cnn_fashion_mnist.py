@@ -12,7 +12,8 @@ from lessons_src.exercises import exercise
 def _logits_and_labels(draw):
     """Any number of classes; the labels leave some of them out."""
     N, K = draw.integer(1, 6 * draw.size), draw.integer(1, 1 + draw.size)
-    return draw.normal(N, K), draw.labels(N, draw.integer(1, K))
+    scale = draw.choice(1.0, 1e-6, 100.0)
+    return draw.normal(N, K, scale=scale), draw.labels(N, draw.integer(1, K))
 
 
 def _grouped(by_label=True, divide=None, length=True, clean=lambda share: share):
@@ -66,7 +67,10 @@ def class_accuracy(logits, labels):
 
 
 @exercise(
-    inputs=lambda draw: (draw.integer(1, 99) / 100, draw.integer(10, 90) / 1000),
+    inputs=lambda draw: (
+        draw.choice(draw.integer(1, 99) / 100, draw.integer(1, 9999) / 10_000),
+        draw.choice(draw.integer(10, 90) / 1000, draw.integer(50, 9000) / 100_000),
+    ),
     cases={
         "7,233 images give a little more than se: none too few.": (0.93, 0.003),
         "0.1 · 0.9 / 0.02² is 225 but for the last digits of a float.": (0.1, 0.02),
@@ -101,9 +105,9 @@ def images_needed(p, se):
 
 def _confusion_matrix(draw):
     """Counts, one pair of classes with more mistakes than any other: a tie is redrawn."""
-    K = 1 + draw.size
+    K, most = 1 + draw.size, draw.choice(100, 1_000_000)
     while True:
-        counts = draw.labels(K * K, 100).view(K, K)
+        counts = draw.labels(K * K, most).view(K, K)
         both = (counts + counts.T).triu(1)
         if (both == both.max()).sum() == 1:
             return (counts,)
@@ -162,10 +166,13 @@ def most_confused(counts):
 
 
 def _images_and_draws(draw):
-    """Draws and share in eighths, so that some draws equal the share."""
+    """Draws and share in eighths, so that some draws equal the share, or all draws next
+    to the share."""
     B, C = draw.integer(1, 1 + draw.size), draw.integer(1, draw.size)
     H, W = draw.integer(1, 1 + draw.size), draw.integer(2, 2 + draw.size)
-    return draw.normal(B, C, H, W), draw.labels(B, 8) / 8, draw.integer(0, 8) / 8
+    share = draw.integer(0, 8) / 8
+    close = (share + (draw.labels(B, 9) - 4) / 10_000).clamp(0, 1)
+    return draw.numbers(B, C, H, W), draw.choice(draw.labels(B, 8) / 8, close), share
 
 
 def _flipped(dim=-1, chosen=torch.lt, shape=(-1, 1, 1, 1)):
@@ -190,7 +197,12 @@ def _in_place(x, draws, share):
             torch.arange(32.0).view(4, 1, 2, 4),
             torch.tensor([0.1, 0.9, 0.4, 0.6]),
             0.5,
-        )
+        ),
+        "Of twenty images every second one is mirrored.": (
+            torch.arange(40.0).view(20, 1, 1, 2),
+            torch.tensor([0.75, 0.25]).repeat(10),
+            0.5,
+        ),
     },
     mistakes={
         "Width is the last dimension: left and right change places.": _flipped(dim=-2),

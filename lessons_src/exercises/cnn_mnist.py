@@ -1,6 +1,7 @@
 """Exercises of the lesson on a convolutional network on MNIST."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lessons_src.exercises import exercise
@@ -58,9 +59,15 @@ def count(convs, hidden, size=28):
 
 
 def _maps(draw):
-    """What leaves a ReLU, large or tiny, some channels and some images of it dead."""
+    """What leaves a ReLU, large or tiny, some channels and some images of it dead.
+
+    In half of the draws a channel that lives does so at one place of one image.
+    """
     B, C, H, W = (draw.integer(1, 1 + draw.size) for _ in range(4))
-    maps = draw.normal(B, C, H, W, scale=10.0 ** draw.integer(-7, 1)).relu()
+    maps = draw.normal(B, C, H, W, scale=10.0 ** draw.choice(-30, -7, 0, 2)).relu()
+    if draw.choice(True, False):
+        lives = F.one_hot(draw.labels(C, B * H * W), B * H * W)  # (C, B H W)
+        maps = maps.max() * lives.view(C, B, H, W).transpose(0, 1)
     return (maps * draw.labels(C, 2).view(C, 1, 1) * draw.labels(B, 2).view(B, 1, 1, 1),)
 
 
@@ -70,7 +77,13 @@ def _dead_by(test):
 
 @exercise(
     inputs=_maps,
-    cases={"No channel is dead here: an empty list.": (torch.ones(2, 3, 2, 2),)},
+    largest=12,
+    cases={
+        "No channel is dead here: an empty list.": (torch.ones(2, 3, 2, 2),),
+        "Channel 0 lives in the last pixel of the last image: look at all.": (
+            F.pad(torch.ones(1, 1, 1, 1), (8, 0, 8, 0, 0, 1, 19, 0)),
+        ),
+    },
     mistakes={
         "An image without any response does not make a channel dead: look at all.": (
             _dead_by(lambda maps: (maps.flatten(1) == 0).all(1).any())

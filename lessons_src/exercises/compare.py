@@ -3,12 +3,35 @@
 What counts as the same, and in which words a difference is told.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from itertools import islice
+from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
+
+MOST = 10_000  # values that are taken from an iterator: it may never end
+
+
+def plain(value, depth: int = 9):
+    """The value in plain kinds: lists for iterators, floats for Fraction and Decimal, str
+    for kinds of str; within lists, tuples and dicts too, to this depth."""
+    if type(value) in (float, int, str, Tensor) or depth == 0:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Decimal | Real) and not isinstance(value, float | int):
+        return value if isinstance(value, np.generic) else float(value)
+    if isinstance(value, Iterator):
+        value = list(islice(value, MOST))
+    if type(value) is dict:
+        return {key: plain(entry, depth - 1) for key, entry in value.items()}
+    if type(value) is list or isinstance(value, tuple):
+        kind = list if type(value) is list else tuple
+        return kind([plain(entry, depth - 1) for entry in value])
+    return value
 
 
 def difference(got, expected, tolerance: float) -> str:

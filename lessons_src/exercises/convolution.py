@@ -12,7 +12,7 @@ from lessons_src.exercises.forbidden import CONVOLUTION, UNFOLD, without
 
 def draw_stack(draw):
     """A side, and up to `size` layers (k, stride, padding, dilation) that all fit."""
-    n = side = draw.integer(1, 10 * draw.size)
+    n = side = draw.choice(draw.integer(1, 3), draw.integer(1, 10 * draw.size))
     layers = []
     for _ in range(draw.size):
         k, *setting = (draw.integer(low, 3) for low in (1, 1, 0, 1))
@@ -38,7 +38,11 @@ def by_formula(outputs):
 @exercise(
     inputs=draw_stack,
     cases={
-        "A kernel of 3 fits at 26 places: two fewer than pixels.": (28, [(3, 1, 0, 1)])
+        "A kernel of 3 fits at 26 places: two fewer than pixels.": (28, [(3, 1, 0, 1)]),
+        "Kernels, strides and dilations may be large.": (
+            224,
+            [(11, 4, 2, 1), (7, 1, 6, 4), (6, 6, 0, 1)],
+        ),
     },
     mistakes={
         "Round down first, then add 1: the last window may not hang over.": (
@@ -138,7 +142,14 @@ def edge_kernels():
         ],
         draw.integer(0, 3),
     ),
-    cases={"No layer at all: pixel i sees itself.": ([], 6)},
+    largest=6,  # an output of twenty layers sees more pixels than there are
+    cases={
+        "No layer at all: pixel i sees itself.": ([], 6),
+        "Any output may be asked for, and a kernel may be large.": (
+            [(11, 4), (5, 2)],
+            99,
+        ),
+    },
     mistakes={
         "Start with the last layer of the list: i numbers its outputs.": (
             lambda layers, i: pixels_seen.solution(layers[::-1], i)
@@ -165,9 +176,9 @@ def pixels_seen(layers, i):
 
 
 def draw_depthwise(draw):
-    C, k = draw.integer(1, draw.size), draw.integer(1, 3)
+    C, k = draw.integer(1, draw.size), draw.integer(1, 4)
     H, W = (k + draw.integer(0, 2 * draw.size) for _ in range(2))
-    return draw.normal(C, H, W), draw.normal(C, k, k), draw.integer(1, 3)
+    return draw.numbers(C, H, W), draw.normal(C, k, k), draw.integer(1, 4)
 
 
 def wrong_sizes(x, w, stride, up=False):
@@ -202,6 +213,7 @@ def wrong_sizes(x, w, stride, up=False):
     },
     hint="Output (i, j) begins at row s·i and column s·j; along an axis of n there are "
     "(n − k) // s + 1.",
+    largest=10,
     observe=without(*CONVOLUTION),
 )
 def depthwise(x, w, stride):
@@ -216,7 +228,7 @@ def draw_layer(draw):
     dilation = draw.integer(1, 2)
     least = max(1, dilation * (k - 1) + 1 - 2 * padding)
     H, W = (least + draw.integer(0, 2 * draw.size) for _ in range(2))
-    x, w = draw.normal(B, c_in, H, W), draw.normal(c_out, c_in, k, k)
+    x, w = draw.numbers(B, c_in, H, W), draw.normal(c_out, c_in, k, k)
     return x, w, draw.normal(c_out), stride, padding, dilation
 
 
@@ -240,6 +252,17 @@ def square_only(x, w, b, stride, padding, dilation):
 
 @exercise(
     inputs=draw_layer,
+    largest=6,  # loops over twenty channels, images and maps take too long
+    cases={
+        "Many channels, many maps, a long image, a kernel of 5.": (
+            torch.arange(12.0 * 5 * 20).double().sin().view(1, 12, 5, 20),
+            torch.arange(10.0 * 12 * 5 * 5).double().cos().view(10, 12, 5, 5),
+            torch.arange(10.0).double(),
+            4,
+            3,
+            1,
+        )
+    },
     mistakes={
         "The kernel is not flipped.": lambda x, w, *others: conv2d.solution(
             x, w.flip(2, 3), *others

@@ -12,9 +12,9 @@ from lessons_src.exercises.forbidden import AUTOGRAD, UNFOLD, without
 
 def draw_map(draw):
     """A feature map with room for a window, the window's side, and a stride."""
-    k = draw.integer(1, 3)
+    k = draw.integer(1, 4)
     H, W = (k + draw.integer(0, 2 * draw.size) for _ in range(2))
-    return draw.normal(H, W), k, draw.integer(1, 3)
+    return draw.numbers(H, W), k, draw.integer(1, 4)
 
 
 def turned(x, k, stride):
@@ -50,6 +50,7 @@ def turned(x, k, stride):
             )
         ),
     },
+    largest=12,
     hint="Output (i, j) reads the rows stride·i to stride·i + k − 1, and the columns in "
     "the same way.",
     observe=without(*UNFOLD),
@@ -63,8 +64,9 @@ def draw_pool(draw):
     """delta and an image: drawn, with many ties, or all negative."""
     k, stride = draw.integer(1, 3), draw.integer(1, 3)
     x = draw.normal(*(k + draw.integer(0, 2 * draw.size) for _ in range(2)))
-    x = draw.choice(x, x.round() + 0.0, -x.abs() - 1)  # + 0.0: no negative zeros
-    return draw.normal(*F.max_pool2d(x[None], k, stride)[0].shape), x, k, stride
+    close = 1 + 1e-9 * x
+    x = draw.choice(x, x.round() + 0.0, -x.abs() - 1, close)  # + 0.0: no negative zeros
+    return draw.numbers(*F.max_pool2d(x[None], k, stride)[0].shape), x, k, stride
 
 
 def by_windows(delta, x, k, stride, winners, add=True):
@@ -111,6 +113,7 @@ def first(patch):
             partial(by_windows, winners=lambda patch: first(patch.abs()))
         ),
     },
+    largest=12,
     hint="Window (i, j) begins at row stride·i, column stride·j. All of δ goes to its "
     "largest pixel; pixels in no window get 0.",
     observe=without(*AUTOGRAD),
@@ -127,7 +130,7 @@ def draw_conv1d(draw):
     B, c_in, c_out = (draw.integer(1, draw.size) for _ in range(3))
     k, stride, padding = draw.integer(1, 3), draw.integer(1, 3), draw.integer(0, 2)
     n = max(1, k - 2 * padding) + draw.integer(0, 2 * draw.size)
-    delta = draw.normal(B, c_out, (n + 2 * padding - k) // stride + 1)
+    delta = draw.numbers(B, c_out, (n + 2 * padding - k) // stride + 1)
     return delta, draw.normal(B, c_in, n), draw.normal(c_out, c_in, k), stride, padding
 
 
@@ -166,6 +169,7 @@ def by_taps(delta, x, w, stride, padding, step=None, flip=False, add=True, cut=N
             )
         ),
     },
+    largest=10,
     hint="Value 1 is dx, value 2 dw, value 3 db. dw sums over the images, dx does not; "
     "what no output read gets 0.",
     observe=without(*AUTOGRAD),

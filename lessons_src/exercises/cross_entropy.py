@@ -12,8 +12,10 @@ from lessons_src.exercises.forbidden import AUTOGRAD, without
 def logits_and_labels(draw):
     """logits (B, K) and labels (B,), in float32 or float64."""
     n, classes = draw.size, draw.integer(2, 3 + draw.size)
-    dtype = draw.choice(torch.float32, torch.float64)
-    return draw.normal(n, classes, scale=2, dtype=dtype), draw.labels(n, classes)
+    dtype, scale = draw.choice(
+        (torch.float32, 2), (torch.float64, 2), (torch.float64, 500)
+    )
+    return draw.normal(n, classes, scale=scale, dtype=dtype), draw.labels(n, classes)
 
 
 def gradient(loss, at):
@@ -74,7 +76,7 @@ def image_gradient(dz):
 
 @exercise(
     inputs=lambda draw: (
-        draw.normal(draw.size, 1 + draw.size),
+        draw.numbers(draw.size, 1 + draw.size),
         draw.labels(draw.size, 3 + draw.size),
         draw.normal(3 + draw.size, 1 + draw.size),
         draw.normal(3 + draw.size),
@@ -133,8 +135,10 @@ def smoothed_gradient(logits, y, alpha):
 
 @exercise(
     inputs=lambda draw: (
-        draw.normal(draw.size, 2 + draw.size),
-        torch.log_softmax(draw.normal(draw.size, 2 + draw.size), 1),
+        draw.numbers(draw.size, 2 + draw.size),
+        torch.log_softmax(
+            draw.normal(draw.size, 2 + draw.size, scale=draw.choice(1, 1, 100)), 1
+        ),
     ),
     mistakes={
         "For another loss the entries of g do not sum to -1: the factor before p_j is "
@@ -175,14 +179,15 @@ def through(dz, x):
     return dz.T @ x, dz.sum(0)
 
 
+def drawn_descent(draw):
+    """Images, labels, how many classes there are, the steps, and a rate."""
+    N, classes = 2 + 2 * draw.size, draw.integer(2, 3 + draw.size)
+    x, y = draw.normal(N, 1 + draw.size), draw.labels(N, classes)
+    return x, y, classes, draw.integer(2, 20), draw.uniform(0.1, 2)
+
+
 @exercise(
-    inputs=lambda draw: (
-        draw.normal(2 + 2 * draw.size, 1 + draw.size),
-        draw.labels(2 + 2 * draw.size, 3),
-        3,
-        draw.integer(2, 20),
-        draw.uniform(0.1, 2),
-    ),
+    inputs=drawn_descent,
     observe=without(*AUTOGRAD),
     cases={
         "Pixels up to 255 make large logits: use torch.softmax, or subtract the maximum.": (

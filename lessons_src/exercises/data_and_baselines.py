@@ -10,10 +10,13 @@ from lessons_src.exercises.forbidden import OnePass, Vectorised, is_ours
 
 
 def accuracies_and_sizes(draw):
-    """Batches of equal size but for the last, and how many of each were correct."""
-    full, count = draw.integer(2, 10 * draw.size), 1 + draw.size
-    sizes = [full] * (count - 1) + [draw.integer(1, full)]
-    return [draw.integer(0, n) / n for n in sizes], sizes
+    """How many of each batch were correct, and the sizes of the batches: equal but for
+    the last, or any, those between the first and the last even 0."""
+    full, equal = draw.integer(2, 10 * draw.size), draw.choice(True, False)
+    sizes = [full if equal else draw.integer(1, full)]
+    sizes += [draw.integer(full if equal else 0, full) for _ in range(draw.size - 1)]
+    sizes.append(draw.integer(1, full))
+    return [draw.integer(0, n) / n if n else 0.0 for n in sizes], sizes
 
 
 @exercise(
@@ -27,7 +30,9 @@ def accuracies_and_sizes(draw):
             [0.29, 0.57],
             [100, 100],
         ),
+        "An empty batch counts for nothing.": ([0.5, 0.0, 1.0], [4, 0, 1]),
     },
+    tolerance=1e-6,
     mistakes={
         "The plain mean gives a short last batch too much weight.": (
             lambda a, n: sum(a) / len(a)
@@ -53,10 +58,12 @@ def total_accuracy(accuracies, sizes):
 
 
 def unequal_batches(draw):
-    """Two batches or more of one to four images, in float32 or float64."""
+    """Two batches or more of one to four images, in float32 or float64; half of their
+    numbers may be 0."""
     dtype, mean = draw.choice(torch.float32, torch.float64), draw.uniform()
     sizes = [draw.integer(1, 4) for _ in range(1 + draw.size)]
-    return ([mean + draw.normal(n, 1, 2, 1, dtype=dtype) for n in sizes],)
+    batches = [mean + draw.normal(n, 1, 2, 1, dtype=dtype) for n in sizes]
+    return (draw.choice(batches, [batch.relu() for batch in batches]),)
 
 
 def every(batches, dtype=torch.float64):
@@ -97,6 +104,9 @@ def by_sums(batches, dtype=torch.float64, least=0.0):
         "its root is nan. clamp(min=0) mends it.": (
             [torch.full((n,), 5 / 255, dtype=torch.float64) for n in (3, 4)],
         ),
+        "Twelve batches of 100 numbers, 0 among them: all of them count.": (
+            [k * (torch.arange(100.0).double() % 3) for k in range(12)],
+        ),
     },
     mistakes={
         "The batches have unequal sizes: add up sums, do not average means.": (
@@ -131,6 +141,14 @@ def half(t):
     return (t**2).sum(1) / 2
 
 
+def rows_and_new_ones(draw):
+    """New rows, and training rows with their labels. All may lie within a millionth."""
+    D, N, scale = 1 + draw.size, 2 * draw.size, draw.choice(1.0, 1e-3, 1e-6, 1e3)
+    x = draw.normal(draw.integer(1, 3 + draw.size), D, scale=scale)
+    train_x = draw.normal(N, D, scale=scale * draw.uniform(0.5, 2))
+    return x, train_x, draw.labels(N, draw.choice(10, 1000))
+
+
 def in_a_few_operations(answer, x, train_x, train_y):
     """What the answer gives without a loop, or a tensor (B, N, D): an `observe`."""
     (B, D), N = x.shape, len(train_x)
@@ -141,11 +159,7 @@ def in_a_few_operations(answer, x, train_x, train_y):
 
 
 @exercise(
-    inputs=lambda draw: (
-        draw.normal(draw.integer(1, 4), 1 + draw.size),
-        draw.normal(2 * draw.size, 1 + draw.size, scale=draw.uniform(0.5, 2)),
-        draw.labels(2 * draw.size, 10),
-    ),
+    inputs=rows_and_new_ones,
     cases={
         "The points lie at 1, 2 and 9, and are labelled 4, 7 and 1.": (
             torch.tensor([[1.1, 0.0], [1.7, 0.0], [9.0, 1.0]]),
@@ -182,7 +196,7 @@ def few_classes(draw):
     """Images, labels among which every class occurs, and new images."""
     classes, shape = 1 + draw.size, (1, draw.size, draw.integer(2, 4))
     labels = torch.cat([torch.arange(classes), draw.labels(classes, classes)])
-    new = draw.bytes(draw.integer(2, 5), *shape)
+    new = draw.bytes(draw.integer(2, 4 + draw.size), *shape)
     return draw.bytes(len(labels), *shape), labels, new
 
 

@@ -77,7 +77,7 @@ def _convolution_and_norm(draw):
     """A weight, and the γ, β, mean, variance and ε of the norm behind it."""
     c_out, c_in, k = (draw.integer(1, 1 + draw.size) for _ in range(3))
     w, gamma, beta = (
-        draw.normal(c_out, c_in, k, k),
+        draw.numbers(c_out, c_in, k, k),
         draw.normal(c_out),
         draw.normal(c_out),
     )

@@ -13,8 +13,13 @@ from lessons_src.exercises import exercise
 
 
 def draw_accuracies(draw):
-    """Two accuracies and a goal in twentieths, so that some are equal."""
-    return tuple(draw.integer(10, 20) / 20 for _ in range(3))
+    """Two accuracies and a goal: equal, apart by less than a millionth, or far apart."""
+    goal = draw.choice(draw.integer(10, 20) / 20, draw.uniform(0.5, 1))
+    training, validation = (
+        min(1.0, draw.choice(draw.integer(0, 20) / 20, draw.near(goal, least=3e-7)))
+        for _ in range(2)
+    )
+    return training, validation, goal
 
 
 def says(
@@ -40,7 +45,12 @@ def says(
         "Equal to the goal is at least the goal.": (0.95, 0.9, 0.9),
         "On its training images it just reaches the goal: at least.": (0.9, 0.8, 0.9),
         "Better on new images than on old ones: fine is fine.": (0.8, 0.9, 0.85),
-        "0.8999 is less than 0.9: do not round.": (0.95, 0.8999, 0.9),
+        "0.9000396 is less than 0.90004: do not round.": (0.95, 0.9000396, 0.90004),
+        "It misses the goal on its training images by a hair: do not round.": (
+            0.9000396,
+            0.8,
+            0.90004,
+        ),
     },
     mistakes={
         "A network that misses the goal on its training images is underfitting.": (
@@ -64,10 +74,24 @@ def diagnosis(training, validation, goal):
 
 
 def draw_losses(draw):
-    """Losses with ties and NaN behind the first one, small or huge; and a patience."""
-    scale, count = draw.choice(1.0, 1e12), draw.integer(0, 3 * draw.size)
-    later = [draw.choice(1.0, 2.0, 3.0, 4.0, math.nan) for _ in range(count)]
-    return [scale * loss for loss in (3.0, *later)], draw.integer(1, 3)
+    """Losses of any size and sign, and a patience. Some are equal, some lower by a
+    billionth, some NaN, the first one too."""
+    scale, count = draw.choice(1.0, -1.0, 1e12), draw.integer(0, 3 * draw.size)
+    losses = [draw.choice(3.0, draw.uniform(1, 4), math.nan)]
+    for _ in range(count):
+        beside = draw.near(losses[draw.integer(0, len(losses) - 1)])
+        losses.append(draw.choice(1.0, 2.0, 3.0, beside, beside, math.nan))
+    return [scale * loss for loss in losses], draw.integer(1, 2 + draw.size)
+
+
+def kept_and_last(answer, losses, patience):
+    """What the answer gives: an `observe`. Where no loss was a number until the stop,
+    there is nothing to keep, and value 1 may be any."""
+    given = answer(losses, patience)
+    stopped = losses[: early_stop.solution(losses, patience)[1]]
+    if all(map(math.isnan, stopped)) and isinstance(given, tuple | list):
+        return "nothing to keep", *given[1:]
+    return given
 
 
 def wrong_stop(losses, patience, better=lambda loss, best, last: loss < best, reset=True):
@@ -91,15 +115,18 @@ def sees_the_future(losses, patience):
 
 @exercise(
     inputs=draw_losses,
+    observe=kept_and_last,
     cases={
         "The loss still fell: train to the end.": ([3.0, 2.0, 1.0], 2),
-        "Lower by a thousandth is lower.": ([2.0, 1.999, 1.998, 1.997], 1),
+        "Lower by a billionth is lower.": ([2 - k * 1e-9 for k in range(4)], 1),
         "2.4 is lower than 2.5, but not than the best.": ([2.0, 2.5, 2.4, 2.3, 1.0], 3),
         "A loss that is not a number improves nothing.": (
             [2.0, math.nan, math.nan, 1.0],
             2,
         ),
         "The first loss may be NaN: start from infinity.": ([math.nan, 2.0, 3.0, 1.0], 2),
+        "A first loss that is NaN uses up a patience of 1.": ([math.nan, 5.0, 6.0], 1),
+        "A loss may be negative: −2 is lower than −1.": ([-1.0, -2.0, -1.5, -1.6], 2),
     },
     mistakes={
         "Stop after `patience` epochs without improvement, not one later.": (
@@ -140,7 +167,7 @@ def best_of(p, N, R):
 
 def draw_reported(draw):
     """What somebody reports on average whose runs truly have a drawn accuracy."""
-    N, R = draw.integer(20, 100 * draw.size), draw.integer(1, 10 * draw.size)
+    N, R = draw.integer(20 * draw.size, 100 * draw.size), draw.integer(1, 10 * draw.size)
     return best_of(draw.uniform(0.1, 0.9), N, R), N, R
 
 

@@ -99,7 +99,7 @@ def _on_device(answer, lengths, repeats, warmup):
 def _calls(draw):
     """The seconds of all calls, with a slow one among them, and how many are warm-up."""
     repeats, warmup = draw.integer(1, draw.size + 1), draw.integer(0, draw.size)
-    lengths = [draw.integer(1, 99) / 100 for _ in range(warmup + repeats)]
+    lengths = [draw.uniform(0.01, 1) for _ in range(warmup + repeats)]
     lengths[draw.integer(0, warmup + repeats - 1)] += 7
     return lengths, repeats, warmup
 

@@ -13,8 +13,10 @@ from lessons_src.exercises.forbidden import AUTOGRAD, without
 
 
 def drawn_hessian(draw):
-    """A symmetric matrix with eigenvalues from 0.5 to 20, not sorted."""
-    eigenvalues = [draw.uniform(0.5, 20) for _ in range(1 + draw.size)]
+    """A symmetric matrix, with eigenvalues from 0.5 to 20 (or thousandths of these), not
+    sorted."""
+    scale = draw.choice(1, 0.001)
+    eigenvalues = [scale * draw.uniform(0.5, 20) for _ in range(1 + draw.size)]
     q, _ = torch.linalg.qr(draw.normal(1 + draw.size, 1 + draw.size))
     return (q @ torch.diag(torch.tensor(eigenvalues).double()) @ q.T,)
 
@@ -48,11 +50,19 @@ def largest_safe_lr(H):
 
 
 @exercise(
-    inputs=lambda draw: (draw.integer(1, 4 * draw.size), draw.integer(0, 9 * draw.size)),
+    inputs=lambda draw: (
+        draw.choice(draw.integer(1, 4 * draw.size), draw.integer(1, 5000)),
+        draw.choice(draw.integer(0, 9 * draw.size), draw.integer(0, 9000)),
+    ),
+    tolerance=1e-6,
     cases={
         "One draw from one example sees all of them.": (1, 1),
         "Nothing drawn, nothing seen.": (10, 0),
         "The power is the number of draws, not n.": (100, 250),
+        "5,000 are not infinitely many, and float32 has too few digits for the power.": (
+            5000,
+            5000,
+        ),
     },
     mistakes={
         "e is only the limit for many examples: raise 1 - 1/n to a power.": (
@@ -84,8 +94,8 @@ def with_factor(factor):
 
 def drawn_gradients(draw):
     """N gradients of size D about a mean that is not zero, and a batch size up to N."""
-    N = draw.integer(3, 4 + 4 * draw.size)
-    return draw.normal(N, draw.size) + draw.normal(draw.size), draw.integer(1, N)
+    N = draw.integer(2, 4 + 4 * draw.size)
+    return draw.numbers(N, draw.size) + draw.normal(draw.size), draw.integer(1, N)
 
 
 @exercise(
@@ -123,11 +133,10 @@ def batch_noise(gradients, B):
 
 
 def drawn_training(draw):
-    """Weights, images, labels, a rate, a batch size, and two or three orders."""
-    N, D, K = draw.integer(3, 3 + 4 * draw.size), 1 + draw.size, draw.integer(2, 4)
-    orders = [
-        torch.randperm(N, generator=draw.generator) for _ in range(draw.integer(2, 3))
-    ]
+    """Weights, images, labels, a rate, a batch size, and two orders or more."""
+    N, D = draw.integer(3, 3 + 4 * draw.size), 1 + draw.size
+    K, epochs = draw.integer(2, 3 + draw.size), draw.integer(2, 3 + draw.size // 4)
+    orders = [torch.randperm(N, generator=draw.generator) for _ in range(epochs)]
     return (
         draw.normal(K, D),
         draw.normal(N, D),
@@ -161,6 +170,7 @@ def cross_entropy_gradient(z, y, x, size):
     inputs=drawn_training,
     observe=without(*AUTOGRAD),
     tolerance=1e-8,
+    largest=12,
     cases={
         "The last batch is short: divide by the examples that are in it.": (
             torch.tensor([[0.5, -1.0], [0.25, 2.0]]).double(),

@@ -21,7 +21,9 @@ def value_and_dtype(answer, images):
 
 
 @exercise(
-    inputs=lambda draw: (draw.bytes(draw.size, 1, draw.integer(1, 3), 1 + draw.size),),
+    inputs=lambda draw: (
+        draw.bytes(draw.size, 1, draw.integer(1, 2 + draw.size), 1 + draw.size),
+    ),
     observe=value_and_dtype,
     mistakes={
         "White, 255, must become exactly 1.": lambda x: x.flatten(1) / 256,
@@ -58,9 +60,9 @@ def photo_to_batch(photo):
 
 
 def place_and_sizes(draw):
-    """An offset within a few images, and the C, H and W of these."""
-    C, H, W = draw.integer(1, 3), draw.integer(1, 1 + draw.size), draw.integer(1, 4)
-    return draw.integer(0, 3 * C * H * W - 1), C, H, W
+    """An offset within some images, and the C, H and W of these."""
+    n, C, H, W = (draw.integer(1, 2 + draw.size) for _ in range(4))
+    return draw.integer(0, n * C * H * W - 1), C, H, W
 
 
 @exercise(

@@ -25,7 +25,11 @@ def seconds(limit: float):
     try:
         yield
     finally:
-        stop()
+        try:
+            stop()
+        except TooLong:  # one that was on its way interrupted `stop` itself
+            stop()
+            raise
 
 
 def is_main_thread() -> bool:
@@ -50,14 +54,21 @@ def by_signal(limit):
 
 def by_thread(limit):
     """Start a thread that waits; what stops it."""
-    ended, thread = threading.Event(), threading.get_ident()
+    ended, lock = threading.Event(), threading.RLock()
+    thread = ctypes.c_ulong(threading.get_ident())
+    raise_in = ctypes.pythonapi.PyThreadState_SetAsyncExc
     at_once = type("TooLong", (TooLong,), {"__str__": lambda self: f"{limit:g}"})
 
     def wait():
         while not ended.wait(limit):
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread), ctypes.py_object(at_once)
-            )
+            with lock:
+                if not ended.is_set():
+                    raise_in(thread, ctypes.py_object(at_once))
+
+    def stop():
+        with lock:  # from here on nothing is raised, nor what waits to be
+            ended.set()
+            raise_in(thread, None)
 
     threading.Thread(target=wait, daemon=True).start()
-    return ended.set
+    return stop

@@ -15,7 +15,7 @@ def _shares(draw):
     shape = [draw.integer(1, 1 + draw.size) for _ in range(draw.integer(1, 3))]
     sizes = [draw.integer(1, 9)] + [draw.integer(0, 9) for _ in range(draw.size)]
     nothing = torch.full(shape, torch.nan)
-    return [draw.normal(*shape) if n > 0 else nothing for n in sizes], sizes
+    return [draw.numbers(*shape) if n > 0 else nothing for n in sizes], sizes
 
 
 def _weighted(gradients, sizes):
@@ -57,8 +57,11 @@ def combine(gradients, sizes):
 
 def _seconds(draw):
     """The backward and all-reduce seconds of some layers."""
-    n = draw.size
-    return tuple([draw.integer(1, 60) / 10 for _ in range(n)] for _ in range(2))
+    n, scale = draw.size, draw.choice(1, 100)
+    return tuple(
+        [scale * draw.choice(0.0, *[draw.uniform(0, 6)] * 5) for _ in range(n)]
+        for _ in range(2)
+    )
 
 
 def _ended(start):
@@ -239,7 +242,7 @@ def _together(answer, model, x, y, batch_size, lr, P):
 
 def _shared_training(draw):
     """A network, examples, a batch size that leaves a short last batch, and ranks."""
-    D, K, P = draw.integer(1, 3), draw.integer(2, 4), draw.integer(2, 3)
+    D, K, P = draw.integer(1, 3), draw.integer(2, 4), draw.integer(2, 4)
     batch_size = draw.integer(4, 7)
     N = draw.integer(1, 3) * batch_size + draw.integer(1, P - 1)
     torch_seed = draw.integer(0, 10**6)

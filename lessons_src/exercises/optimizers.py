@@ -23,7 +23,7 @@ def running_means(append, carry=lambda m, corrected: m):
 
 @exercise(
     inputs=lambda draw: (
-        [draw.uniform(-9, 9) for _ in range(draw.size)],
+        [draw.choice(0.0, 1.0, 100.0) * draw.uniform(-9, 9) for _ in range(draw.size)],
         draw.choice(0.0, 0.999, draw.uniform(0.1, 0.95)),
     ),
     cases={
@@ -65,7 +65,12 @@ def drawn_step(draw):
     """step, total, warmup and peak, with a warm-up of some steps or none."""
     warmup = draw.integer(0, 2 * draw.size)
     total = warmup + draw.integer(1, 4 * draw.size)
-    return draw.integer(0, total), total, warmup, draw.uniform(0.01, 2)
+    return (
+        draw.integer(0, total),
+        total,
+        warmup,
+        draw.choice(1, 1e-3) * draw.uniform(0.1, 2),
+    )
 
 
 def warmup_then(fall, rise=lambda step, warmup: (step + 1) / warmup):
@@ -86,6 +91,7 @@ def cosine(step, total, warmup):
 
 @exercise(
     inputs=drawn_step,
+    tolerance=1e-6,
     cases={
         "The last step of the warm-up reaches the peak.": (9, 100, 10, 0.5),
         "The cosine starts at the peak: there x is 0.": (10, 100, 10, 0.5),
@@ -96,6 +102,7 @@ def cosine(step, total, warmup):
             0.5,
         ),
         "Without a warm-up it is a cosine from the start.": (30, 40, 0, 2.0),
+        "Ten epochs have more steps than one.": (350, 469, 50, 0.5),
     },
     mistakes={
         "The first step already moves: step + 1.": warmup_then(

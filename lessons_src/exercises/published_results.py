@@ -60,10 +60,18 @@ def _reported(middle=statistics.fmean, spread=statistics.stdev, root=True, of_s=
 
 @exercise(
     inputs=lambda draw: (
-        [draw.uniform() ** 3 for _ in range(1 + draw.size)],
+        [
+            draw.choice(draw.uniform() ** 3, draw.integer(0, 9) / 10)
+            for _ in range(draw.integer(2, 1 + draw.size))
+        ],
         draw.uniform(1.5, 5),
     ),
-    cases={"One value has no spread: three times float('nan').": ([0.9937], 1.0)},
+    cases={
+        "One value has no spread: three times float('nan').": ([0.9937], 1.0),
+        "All values are equal: their spread is 0, and not nan.": ([0.5] * 4, 3.182),
+        "A value that comes twice counts twice.": ([0.25, 0.5, 0.5, 1.0], 3.182),
+    },
+    tolerance=1e-6,
     mistakes={
         "s² divides by n − 1.": _reported(spread=statistics.pstdev),
         "Value 2 is s / √n, not s.": _reported(root=False),
@@ -84,9 +92,15 @@ def report(values, t):
 
 
 def _in_pairs(draw):
-    """Accuracies in tenths: many choices of signs give one mean but for last digits."""
-    n = 1 + min(draw.size, 5)
-    return tuple([draw.integer(0, 9) / 10 for _ in range(n)] for _ in range(2))
+    """Accuracies in tenths: many choices of signs give one mean but for last digits.
+    Or of any number of digits; nine pairs at most."""
+    n = 1 + min(draw.size, 8 if draw.size > 6 else 5)
+    tenths, scale = draw.choice(True, True, False), draw.choice(1, 1e-4)
+
+    def drawn():
+        return scale * (draw.integer(0, 9) / 10 if tenths else draw.uniform())
+
+    return tuple([drawn() for _ in range(n)] for _ in range(2))
 
 
 def _signs(size=abs, enough=lambda mean, observed: mean >= observed - 1e-12):
@@ -129,6 +143,10 @@ def _between_seeds(a, b):
         ),
         "A negative mean difference counts by its size.": ([5.0, 5], [3.0, 4]),
         "Almost as large is not as large.": ([0.9, 0.9], [0.92, 0.90001]),
+        "There may be eight pairs: 256 choices of signs.": (
+            [0.0] * 8,
+            [1.0, 2, 3, 4, 5, 6, -7, -8],
+        ),
     },
     mistakes={
         "In absolute value: count both sides.": _signs(size=lambda mean: mean),
@@ -220,7 +238,26 @@ def _compared(
             False,
             _student,
         ),
+        "Both are the same: an interval from 0 to 0 is neither above nor below 0.": (
+            [0.80, 0.85, 0.90, 0.95],
+            [0.80, 0.85, 0.90, 0.95],
+            True,
+            _student,
+        ),
+        "The interval may be tiny: if all of it is above 0, b is ahead.": (
+            [0.5] * 4,
+            [0.5 + 1e-10 * k for k in (8, 9, 10, 11)],
+            True,
+            _student,
+        ),
+        "A tiny interval may lie below 0.": (
+            [0.5 + 1e-10 * k for k in (8, 9, 10, 11)],
+            [0.5] * 5,
+            False,
+            _student,
+        ),
     },
+    tolerance=1e-6,
     mistakes={
         "paired is ignored: the interval of the mean difference is far narrower.": (
             _compared(pairs="never")

@@ -32,7 +32,11 @@ def wrong_share(extra):
 @exercise(
     inputs=draw_logits,
     cases={
-        "Huge logits: is all of it finite?": (torch.eye(3) * 1e4, torch.arange(3), 0.3)
+        "Huge logits: is all of it finite?": (
+            torch.tensor([[1e4, 9999, 0], [-1e4, -9999, -1e4], [0, 1, 1e4]]).double(),
+            torch.arange(3),
+            0.3,
+        )
     },
     mistakes={
         "Smoothing takes α away from the right class: q sums to 1.": (
@@ -71,9 +75,13 @@ def smoothed_gradient(logits, labels, alpha):
 
 def draw_dropout(draw):
     """Many channels of few pixels, so that shares can be told from chance."""
-    H, W, tenths = draw.integer(1, 2), draw.integer(1, 2), draw.integer(2, 8)
+    H, W, percent = (
+        draw.integer(1, 2),
+        draw.integer(1, 2),
+        draw.choice(0, draw.integer(20, 80)),
+    )
     x, training = draw.normal(50, 60, H, W, dtype=torch.float32), draw.uniform() < 0.8
-    return x, tenths / 10, training, draw.integer(0, 9999)
+    return x, percent / 100, training, draw.integer(0, 9999)
 
 
 def what_stays(answer, x, rate, training, seed):
@@ -95,7 +103,7 @@ def what_stays(answer, x, rate, training, seed):
     counts = [kept.sum(0), kept.sum(1), torch.stack([(y != 0).sum() for y in others])]
     return (
         f"whole channels: {pixels.equal(kept[:, :, None, None].expand_as(x))}",
-        f"factors: {sorted({round(f, 3) + 0.0 for f in (y / before).unique().tolist()})}",
+        f"factors: {sorted({round(f, 4) + 0.0 for f in (y / before).unique().tolist()})}",
         f"{stays:.0%} of the channels stay",
         f"masks differ between images: {len(kept.unique(dim=0)) > 25}",
         f"masks differ between channels: {len(kept.unique(dim=1).T) > 30}",
@@ -150,12 +158,13 @@ def draw_mixup(draw):
     dtype, (C, H, W) = draw.choice(torch.float32, torch.float64), draw_image(draw)
     order = torch.randperm(B, generator=draw.generator)
     share = draw.choice(0.0, 1.0, draw.uniform(), draw.uniform())
-    return draw.normal(B, C, H, W, dtype=dtype), draw.labels(B, K), order, share, K
+    return draw.numbers(B, C, H, W, dtype=dtype), draw.labels(B, K), order, share, K
 
 
 def draw_image(draw):
     """Channels, height and width."""
-    return draw.integer(1, 2), draw.integer(1, 1 + draw.size), draw.integer(1, 2)
+    most = 1 + draw.size
+    return draw.integer(1, most), draw.integer(1, most), draw.integer(1, 2)
 
 
 @exercise(
@@ -185,7 +194,8 @@ def draw_batch_norm(draw):
     """Two values a channel or more; weights, statistics, mode, momentum and eps."""
     B, (C, H, W) = 1 + draw.integer(1, draw.size), draw_image(draw)
     weight, bias, mean = (draw.normal(C) for _ in range(3))
-    var, momentum, eps = draw.normal(C) ** 2, draw.uniform(), draw.uniform(0.01, 0.5)
+    var, momentum = draw.normal(C) ** 2, draw.choice(0.0, 1.0, draw.uniform())
+    eps = draw.choice(draw.uniform(0.01, 0.5), 1e-5)
     x, training = 3 * draw.normal(B, C, H, W) + 1, draw.uniform() < 0.7
     return x, weight, bias, mean, var, training, momentum, eps
 
@@ -261,7 +271,6 @@ def in_mode(given, training):
     hint="In training the batch's statistics are used, in evaluation the running ones. "
     "Value 3: gradients, which flow through the batch's statistics too.",
     observe=outputs_and_gradients,
-    tolerance=1e-4,
     pure=False,  # running statistics may be changed in place, as torch does it
 )
 def batch_norm_images(

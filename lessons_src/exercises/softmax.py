@@ -15,8 +15,10 @@ def shifted_softmax(z, shift):
 
 @exercise(
     inputs=lambda draw: (
-        draw.normal(*draw.choice((3,), (draw.size, 4), (2, 3, 1 + draw.size))),
-        draw.choice(1, draw.uniform(0.3, 4)),
+        draw.normal(
+            *draw.choice((2 + draw.size,), (draw.size, 3 + draw.size), (2, draw.size, 4))
+        ),
+        draw.choice(1, draw.uniform(0.3, 4), draw.uniform(0.01, 0.1)),
     ),
     observe=without(*SOFTMAX),
     cases={

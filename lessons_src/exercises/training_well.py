@@ -11,11 +11,16 @@ from lessons_src.exercises.compare import as_tensor
 
 
 def draw_sweep(draw):
-    """Rates in any order, each once, and rounded accuracies: ties are frequent."""
-    n = draw.integer(1, 2 + draw.size)
-    rates = [round(0.001 * (k + draw.uniform()), 6) for k in range(n)]
+    """Rates in any order, each once, and accuracies: many are equal, some better by less
+    than a millionth."""
+    n, scale = draw.integer(1, 2 + draw.size), draw.choice(1e-3, 1e-6, 1.0)
+    rates = [scale * (k + draw.uniform()) for k in range(n)]
     order = torch.randperm(n, generator=draw.generator).tolist()
-    scores = [draw.integer(1, 4) / 4 for _ in range(n)]
+    close = draw.choice(True, False)
+    scores = [
+        draw.near(0.9, least=3e-7) if close else draw.choice(0.25, 0.5, 0.75)
+        for _ in range(n)
+    ]
     return [rates[k] for k in order], scores
 
 
@@ -34,6 +39,10 @@ def place_in_list(rates, scores):
         "0.984 is better than 0.981: do not round.": (
             [0.001, 0.01, 0.1],
             [0.981, 0.984, 0.97],
+        ),
+        "Twenty rates were tried: look at all of them.": (
+            [k / 1000 for k in range(1, 21)],
+            [*[0.5] * 18, 0.9, 0.8],
         ),
         "A rate may be tried twice: it is no larger than itself.": (
             [0.01, 0.1, 0.1],
@@ -66,7 +75,8 @@ def choose(rates, scores):
 
 def draw_units(draw):
     """x, W, b of whole numbers: sums of exactly 0 are frequent."""
-    N, D, H = draw.integer(1, 2 * draw.size), draw.integer(1, 3), draw.integer(1, 4)
+    N, D = draw.integer(1, 2 * draw.size), draw.integer(1, 2 + draw.size)
+    H = draw.integer(1, 3 + draw.size)
     drawn = draw.normal(N, D), draw.normal(H, D), draw.normal(H, scale=2)
     return tuple(v.round() + 0.0 for v in drawn)  # + 0.0: no negative zeros
 
@@ -86,9 +96,14 @@ def wrong_activity(is_dead, is_linear):
     cases={
         "All sums are 0 here.": (torch.zeros(2, 1), torch.ones(1, 1), torch.zeros(1)),
         "A small number is not zero.": (
-            torch.full((2, 1), 1e-4),
+            torch.full((2, 1), 1e-30),
             torch.ones(1, 1),
             torch.zeros(1),
+        ),
+        "Fifteen units of twenty are dead here, the others linear.": (
+            torch.cat([torch.zeros(2, 19), torch.full((2, 1), 3.0)], 1),
+            torch.ones(20, 20),
+            torch.tensor([-2.0, -4.0, -4.0, -4.0]).repeat(5),
         ),
         "Only the last of forty examples is above zero: look at all.": (
             torch.cat([torch.zeros(39, 1), torch.ones(1, 1)]),

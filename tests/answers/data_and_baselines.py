@@ -314,6 +314,11 @@ WRONG = {
         lambda accuracies, sizes: (
             round(sum(accuracies) / len(accuracies) * sum(sizes)) / sum(sizes)
         ),
+        lambda accuracies, sizes: statistics.fmean(
+            accuracies, [max(1, n) for n in sizes]
+        ),
+        lambda accuracies, sizes: correct(accuracies[:10], sizes[:10]) / sum(sizes[:10]),
+        lambda accuracies, sizes: round(correct(accuracies, sizes) / sum(sizes), 4),
         first_batch_only,
     ],
     "mean_and_std": [
@@ -333,6 +338,10 @@ WRONG = {
         lambda batches: of_all(torch.mean, deviation)([torch.stack(batches)]),
         lambda batches: of_all(torch.mean, deviation)([torch.cat(batches).mean(0)]),
         lambda batches: of_all(torch.mean, deviation)([torch.cat(batches).half()]),
+        lambda batches: of_all(torch.mean, deviation)([b[b != 0] for b in batches]),
+        of_all(lambda x: x[:100].mean(), lambda x: deviation(x[:100])),
+        of_all(lambda x: x[:1000].mean(), lambda x: deviation(x[:1000])),
+        lambda batches: of_all(torch.mean, deviation)(batches[:10]),
         mean_of_means,
         in_float32,
         unguarded,

@@ -101,6 +101,17 @@ def stopped(
     return answer
 
 
+def first_is_best(losses, patience):
+    """Epoch 1 counts as the best before its loss is seen, which may be NaN."""
+    best, best_epoch = math.inf, 1
+    for epoch, loss in enumerate(losses, 1):
+        if loss < best:
+            best, best_epoch = loss, epoch
+        elif epoch - best_epoch >= patience:
+            break
+    return best_epoch, epoch
+
+
 def nan_skipped(losses, patience):
     """An epoch without a number is none of the bad ones."""
     best, best_epoch, bad = math.inf, 0, 0
@@ -171,25 +182,25 @@ def with_while(losses, patience):
 def stopped_by_numpy(losses, patience):
     v = np.nan_to_num(np.array(losses, float), nan=np.inf)
     before = np.minimum.accumulate(np.r_[np.inf, v])[:-1]
-    improved = np.flatnonzero(v < before) + 1
+    improved = np.r_[0, np.flatnonzero(v < before) + 1]  # 0: before the first epoch
     gaps = np.diff(np.r_[improved, np.inf])
     k = np.flatnonzero(gaps > patience)[0]
     return improved[k], min(improved[k] + patience, len(v))
 
 
 def stopped_by_slices(losses, patience):
-    numbers = [v if v == v else math.inf for v in losses]
-    for last in range(1, len(numbers) + 1):
-        best = numbers.index(min(numbers[:last])) + 1
+    numbers = [math.inf] + [v if v == v else math.inf for v in losses]
+    for last in range(1, len(numbers)):
+        best = numbers.index(min(numbers[: last + 1]))
         if last == best + patience:
             break
     return best, last
 
 
 def stopped_by_torch(losses, patience):
-    v = torch.tensor(losses, dtype=torch.float64).nan_to_num(nan=math.inf)
-    for last in range(1, len(v) + 1):
-        best = int((v[:last] == v[:last].min()).nonzero()[0]) + 1
+    v = torch.tensor([math.inf, *losses], dtype=torch.float64).nan_to_num(nan=math.inf)
+    for last in range(1, len(v)):
+        best = int((v[: last + 1] == v[: last + 1].min()).nonzero()[0])
         if last - best == patience:
             break
     return torch.tensor(best), last
@@ -456,6 +467,11 @@ WRONG = {
         judged(reached, missed, (0, 1, 2)),
         judged(reached, missed, ("fine ", "underfitting", "overfitting")),
         judged(reached, missed, ("fine", None, "overfitting")),
+        judged(lambda t, v, g: int(100 * v) >= int(100 * g), missed),
+        judged(lambda t, v, g: int(1000 * v) >= int(1000 * g), missed),
+        judged(lambda t, v, g: round(v, 4) >= round(g, 4), missed),
+        judged(lambda t, v, g: v >= g or math.isclose(v, g, rel_tol=1e-6), missed),
+        judged(reached, lambda t, v, g: round(t, 6) < round(g, 6)),
         training_first,
         last_forgotten,
         lambda training, validation, goal: training_first(validation, training, goal),
@@ -483,6 +499,14 @@ WRONG = {
         stopped(result=lambda best, last, losses: (best, best)),
         stopped(result=lambda best, last, losses: (losses[best - 1], last)),
         stopped(result=lambda best, last, losses: best),
+        stopped(better=lambda loss, best: loss < best - 1e-4),
+        stopped(better=lambda loss, best: loss < best - 1e-8),
+        stopped(better=lambda loss, best: loss < best and not math.isclose(loss, best)),
+        stopped(better=lambda loss, best: round(loss, 6) < round(best, 6)),
+        stopped(better=lambda loss, best: np.float32(loss) < np.float32(best)),
+        stopped(better=lambda loss, best: abs(loss) < abs(best)),
+        stopped(start=lambda losses: 1e9),
+        first_is_best,
         nan_skipped,
         nan_stops,
         than_the_one_before,

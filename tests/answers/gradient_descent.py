@@ -334,6 +334,11 @@ WRONG = {
         lambda n, draws: 1 - (1 / n) ** draws,
         lambda n, draws: 1 - (1 - 1 / n) ** (draws + 1),
         lambda n, draws: 1 - (1 - 1 / n) ** (draws - 1),
+        lambda n, draws: (
+            1 - (math.exp(-draws / n) if n >= 1000 else (1 - 1 / n) ** draws)
+        ),
+        lambda n, draws: float(1 - np.float32(1 - 1 / n) ** np.float32(draws)),
+        lambda n, draws: round(1 - (1 - 1 / n) ** draws, 4),
         lambda n, draws: 1 - (1 - 1 / n) * draws,
         lambda n, draws: 1 - (1 - 1 // n) ** draws,
         lambda n, draws: 1 - 1 - 1 / n**draws,

@@ -62,6 +62,13 @@ def reported(
     return report
 
 
+def nan_for_equal(values, t):
+    mean = sum(values) / len(values)
+    if len(set(values)) == 1:
+        return mean, NAN, NAN, NAN
+    return reported()(values, t)
+
+
 def nan_for_two(values, t):
     return reported()(values, t) if len(values) > 2 else (values[0], NAN, NAN, NAN)
 
@@ -430,6 +437,10 @@ WRONG = {
         reported(result=lambda mean, se, low, high: (mean, se, (low, high))),
         reported(result=lambda mean, se, low, high: (mean, se**2, low, high)),
         reported(result=lambda *four: tuple(round(v, 3) for v in four)),
+        lambda values, t: reported()(list(set(values)), t),
+        lambda values, t: reported()(values[:5], t),
+        lambda values, t: reported()(values[:12], t),
+        nan_for_equal,
         nan_for_two,
         none_for_one,
         raises_for_one,
@@ -457,6 +468,10 @@ WRONG = {
         paired(differences=lambda a, b: np.subtract(b[::-1], a)),
         paired(differences=lambda a, b: np.sign(np.subtract(b, a))),
         paired(differences=lambda a, b: np.add(b, a)),
+        lambda a, b: paired()(a[:6], b[:6]),
+        lambda a, b: paired()(a[:8], b[:8]),
+        paired(lambda v, o: abs(v) >= abs(o) - 1e-6),
+        paired(lambda v, o: abs(v) >= abs(o) - 1e-4),
         unpaired,
         no_slack,
         by_chance,
@@ -491,6 +506,13 @@ WRONG = {
         compared(result=lambda low, high, word: (low, high)),
         compared(result=lambda low, high, word: word),
         compared(result=lambda low, high, word: (word, low, high)),
+        compared(answer=lambda low, high: "b" if low >= 0 else "a" if high <= 0 else "?"),
+        compared(answer=lambda low, high: low >= 0 and "b" or say(low, high)),
+        compared(answer=lambda low, high: say(low - 1e-4, high + 1e-4)),
+        compared(answer=lambda low, high: say(low - 1e-9, high + 1e-9)),
+        compared(result=lambda low, high, word: (round(low, 4), round(high, 4), word)),
+        lambda a, b, paired, t: compared()(a[:8], b[:8], paired, t),
+        lambda a, b, paired, t: compared()(a[:12], b[:12], paired, t),
         never_paired,
         always_paired,
         own_t,

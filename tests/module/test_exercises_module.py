@@ -3,12 +3,17 @@ never raises."""
 
 import contextlib
 import dataclasses
+import enum
 import io
+import itertools
+import os
 import random
 import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -136,7 +141,26 @@ def raises_odd(x, factor):
     raise Odd("one" * 1000)
 
 
-@pytest.mark.parametrize("answer", [endless, stubborn, asleep])
+def yields_late(x, factor):
+    """A generator: its body runs only when the values are asked for."""
+    while len(x):
+        pass
+    yield factor
+
+
+class Slow:
+    """A result that never says how long it is: the comparison would wait for it."""
+
+    def __init__(self, x, factor):
+        pass
+
+    def __len__(self):
+        return endless(0, 0)
+
+    __getitem__ = __len__
+
+
+@pytest.mark.parametrize("answer", [endless, stubborn, asleep, yields_late, Slow])
 def test_what_never_ends_is_ended(answer):
     """By a signal, also out of a sleep; the message says what was too long."""
     quick, calls = dataclasses.replace(scaled, seconds=0.1), []
@@ -156,9 +180,7 @@ def test_what_never_ends_is_ended_without_signals_too(answer):
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(message, answer, quick).result(timeout=20)
         assert "took more than 0.1 seconds" in told
-        assert (
-            pool.submit(message, lambda x, factor: factor * x, quick).result()[0] == "✓"
-        )
+        assert pool.submit(message, lambda x, factor: factor * x).result()[0] == "✓"
 
 
 def test_the_limit_leaves_nothing_behind():
@@ -239,9 +261,32 @@ def test_nothing_outside_is_changed():
         assert not torch.is_grad_enabled()
 
 
+def test_no_setting_is_left_changed(tmp_path):
+    """Those of the whole process, which an answer may change by mistake or on purpose."""
+
+    def disturbing(x, factor):
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        torch.set_deterministic_debug_mode("error")
+        np.seterr(all="raise")
+        os.chdir(tmp_path)
+        return factor * x
+
+    def settings():
+        return [read() for read, _ in exercises.SETTINGS]
+
+    before = settings()
+    assert message(disturbing).startswith("✓")
+    assert settings() == before and before[0] == torch.float32
+
+
 @pytest.mark.parametrize(
     "form",
     [
+        lambda y: [[Fraction(v) for v in row] for row in y.tolist()],
+        lambda y: [[Decimal(v) for v in row] for row in y.tolist()],
+        lambda y: (iter(row) for row in y),
+        lambda y: map(list, y),
         lambda y: y.numpy(),
         lambda y: y.tolist(),
         lambda y: y.float(),
@@ -275,6 +320,8 @@ def test_the_tolerance_follows_the_dtype(low):
         {1, 2},
         iter(()),
         object,
+        itertools.repeat(1.0),
+        Decimal("sNaN"),
         "1" * 10**6,
         [[]] * 10**5,
         (lambda: (yield))(),
@@ -283,10 +330,35 @@ def test_the_tolerance_follows_the_dtype(low):
 def test_a_strange_result_is_told(received):
     """Never raised, never long, never the same words twice."""
     told = message(lambda x, factor: received)
-    assert told.startswith("✗") and len(told) < 1000
+    assert told.startswith("✗ scaled: 0 of 31") and len(told) < 1000
     loop = []
     loop.append(loop)
     assert "expected" in difference(loop, 3.0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:The PyTorch API")
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: torch.quantize_per_tensor(torch.ones(1, 3), 0.1, 0, torch.quint8),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(1)]),
+    ],
+)
+def test_a_tensor_that_cannot_be_compared_is_told(made):
+    """Of a kind that PyTorch itself cannot compare: never raised."""
+    told = message(lambda x, factor: made())
+    assert told.startswith("✗ scaled: 0 of 31") and len(told) < 1000
+
+
+def test_a_kind_of_text_is_text():
+    """A str subclass and an entry of a StrEnum are their text, in a list too."""
+    kinds = type("Word", (str,), {}), enum.StrEnum("Kind", {"fine": "fine"})
+    named = Exercise(lambda: "fine", cases={"": ()})
+    listed = Exercise(lambda: ["fine"], cases={"": ()})
+    for kind in kinds:
+        assert named.verdict(lambda kind=kind: kind("fine"), 0)[0]
+        assert listed.verdict(lambda kind=kind: iter([kind("fine")]), 0)[0]
+    assert "received 'fin'" in message(lambda: kinds[0]("fin"), named)
 
 
 def test_the_first_differing_place_is_shown():
@@ -330,11 +402,14 @@ def test_what_cannot_be_seen_in_the_value():
 def test_drawn_inputs_grow_and_differ():
     """Small ones first; another seed, other inputs."""
     sizes = [len(inputs[0]) for hint, inputs in scaled.drawn(0) if not hint]
-    assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-1] == 6
+    assert sizes == sorted(sizes) and sizes[0] == 1 and sizes[-4:] == [6, 20, 20, 20]
     assert difference(scaled.drawn(0)[0], scaled.drawn(1)[0], 0)
     draw = Draw(0)
     assert {draw.integer(1, 3) for _ in range(50)} == {1, 2, 3}
     assert {draw.choice("a", "b") for _ in range(50)} == {"a", "b"}
+    beside = [abs(draw.near(5.0) / 5 - 1) for _ in range(200)]
+    assert min(beside) == 0 and 0.01 < max(beside) <= 0.1
+    assert any(0 < gap < 1e-7 for gap in beside)
     assert draw.labels(100, 4).unique().tolist() == [0, 1, 2, 3]
     assert draw.bytes(2, 3).dtype == torch.uint8
 
