@@ -8,6 +8,7 @@
 
 const LEGIBLE = 10; // px: the smallest type in stacked panels
 const LEGIBLE_ALONE = 9.5; // and in a figure that is one piece
+const LEAST = 8.5; // px: better than this, which fits the screen, is a drawing cut off
 const MOST_COLUMNS = 4; // more than that is a grid of images, which stays a grid
 // pt: a column this narrow (a colour bar, an arrow) stays with the one before
 const NARROW = 40;
@@ -196,12 +197,13 @@ function layOut(svg, available) {
   if (columns.length > 1 && columns.length <= MOST_COLUMNS) {
     const room = available / (LEGIBLE / type) - 2 * MARGIN;
     stack(svg, intoRows(columns, room), available, boxOf);
-    setLeast(svg, svg.viewBox.baseVal.width * LEGIBLE / type);
+    const stacked = svg.viewBox.baseVal.width;
+    setLeast(svg, stacked * LEAST <= available * type ? 0 : stacked * LEGIBLE / type);
   } else {
     const grounds = parts.filter(hasAxes).map((part) => part.ground);
     const most = Math.min(svg.getAttribute("width"), width * LEGIBLE_ALONE / type);
     setLeast(svg, fitType(svg, grounds,
-      { available, most, type, legible: LEGIBLE_ALONE }, boxOf));
+      { available, most, type, legible: LEGIBLE_ALONE, least: LEAST }, boxOf));
   }
 }
 

@@ -7,7 +7,11 @@ const NEAR = 45; // pt: further away from a panel words do not belong to it
 const STEP = 1.08; // how much wider the next try is
 const MOST_MARKERS = 400; // a cloud of points: words in it are not kept off each
 const TOLERANCE = 1; // pt, by which boxes of words may overlap: a line has room above it
-const NUMBER = /^[−-]?[\d.,\s]+ ?%?$/; // also 10⁴, whose parts are set one by one
+// also 10⁻⁴, whose parts are set one by one
+const NUMBER = /^[−-]?[\d.,\s]+(?:[−-][\d\s]+)? ?%?$/;
+const LINE_POINTS = 60; // of a curve, to see which words it crosses
+// A word that meets another gives way by so many of its own heights.
+const WAYS = [0, -0.5, 0.5, -1, 1, -1.5, 1.5];
 
 const overlap = (a, b, by = TOLERANCE) => a.left < b.right - by && b.left < a.right - by
   && a.top < b.bottom - by && b.top < a.bottom - by;
@@ -16,10 +20,11 @@ const holds = (outer, inner) => outer.left <= inner.left + TOLERANCE
   && outer.bottom >= inner.bottom - TOLERANCE;
 const middle = (box) => (box.left + box.right) / 2;
 
-// What is enlarged as one: a text, or all lines of one.
+// What is enlarged as one: a text, all lines of one, or a legend with its marks.
 function wordsOf(svg, grounds, boxOf) {
   const texts = [...svg.querySelectorAll("text")];
-  return [...new Set(texts.map((text) => text.parentElement))].map((group) => {
+  const groups = texts.map((text) => legendOf(text) ?? text.parentElement);
+  return [...new Set(groups)].map((group) => {
     const box = boxOf(group);
     const tick = group.closest("svg g:has(> g > g > use)") ?? group.parentElement;
     const mark = tick.contains(group) && tick.querySelector(":scope > g > g > use");
@@ -33,6 +38,16 @@ function wordsOf(svg, grounds, boxOf) {
       isNumber: NUMBER.test(group.textContent.trim()),
     };
   });
+}
+
+// A legend is a group in a panel whose parts are marks, and two words or more.
+function legendOf(text) {
+  const group = text.closest("svg > g > g > g");
+  if (!group || group.querySelector(":scope > g > g > g > use")) return null; // an axis
+  const isWord = (part) => part.querySelector(":scope > text, :scope > g > text");
+  const parts = [...group.children].filter((part) => part.tagName === "g");
+  const words = parts.filter(isWord);
+  return words.length > 1 && words.length < parts.length ? group : null;
 }
 
 function distance(box, x, y) {
@@ -95,16 +110,45 @@ function thinned(words) {
   return shown;
 }
 
-// Whether enlarged words keep off whatever they kept off before.
-function keepsApart(words, markers, frames) {
-  return words.every((word, k) => {
-    const meets = (box) => overlap(word.now, box) && !overlap(word.box, box);
-    const others = words.slice(k + 1);
-    return !others.some((other) => overlap(word.now, other.now)
-        && !overlap(word.box, other.box))
-      && !markers.some(meets)
-      && frames.every((frame) => !holds(frame, word.box) || holds(frame, word.now));
-  });
+// Whether an enlarged word keeps off whatever it kept off before.
+function isFree(word, words, { markers, frames }) {
+  const meets = (now, box) => overlap(word.now, now) && !overlap(word.box, box);
+  return !words.some((other) => other !== word && meets(other.now, other.box))
+    && !markers.some((marker) => meets(marker, marker))
+    && frames.every((frame) => !holds(frame, word.box) || holds(frame, word.now));
+}
+
+// A word that meets something grows towards another side, or moves a little. Of the free
+// places it takes one where curves cross it least.
+function giveWay(word, words, shapes, factor) {
+  const { left, right, top, bottom } = word.box;
+  const height = (bottom - top) * factor;
+  const others = words.filter((other) => other !== word);
+  let best = null;
+  for (const way of WAYS) {
+    for (const x of [word.anchor.x, left, right, middle(word.box)]) {
+      for (const y of [word.anchor.y, top, bottom]) {
+        const moved = way * height;
+        const now = shifted(grown(word.box, { x, y }, factor), moved);
+        if (!holds(shapes.bounds, now) || !isFree({ ...word, now }, others, shapes)) continue;
+        const crossed = shapes.points().filter((point) => covers(now, point)).length;
+        if (!best || crossed < best.crossed) best = { crossed, now, moved, origin: { x, y } };
+      }
+    }
+  }
+  if (best) Object.assign(word, best);
+}
+
+const shifted = (box, by) => ({ ...box, top: box.top + by, bottom: box.bottom + by });
+const covers = (box, { x, y }) => box.left < x && x < box.right
+  && box.top < y && y < box.bottom;
+
+// Whether all words are free, once those that are not have given way.
+function keepsApart(words, shapes, factor) {
+  for (const word of words) {
+    if (!word.axis && !isFree(word, words, shapes)) giveWay(word, words, shapes, factor);
+  }
+  return words.every((word) => isFree(word, words, shapes));
 }
 
 // Boxes and bars that words may stand in, and markers that they should not meet.
@@ -119,7 +163,22 @@ function shapesOf(svg, words, boxOf) {
   const ticks = words.map((word) => word.axis).filter(Boolean);
   const markers = [...svg.querySelectorAll("use")]
     .filter((use) => !ticks.some((axis) => axis.contains(use)));
-  return { frames, markers: markers.length > MOST_MARKERS ? [] : markers.map(boxOf) };
+  const curves = inSight.filter((shape) => !isClosed(shape)
+    && !ticks.some((axis) => axis.contains(shape)));
+  let points; // of the curves, once they are asked for
+  return {
+    frames,
+    markers: markers.length > MOST_MARKERS ? [] : markers.map(boxOf),
+    points: () => points ??= curves.flatMap((curve) => pointsOf(curve, svg)),
+  };
+}
+
+// Points of a curve in the drawing's own units.
+function pointsOf(curve, svg) {
+  const length = curve.getTotalLength();
+  const toDrawing = svg.getScreenCTM().inverse().multiply(curve.getScreenCTM());
+  return Array.from({ length: LINE_POINTS }, (_, k) =>
+    curve.getPointAtLength(length * k / (LINE_POINTS - 1)).matrixTransform(toDrawing));
 }
 
 function boundsOf(boxes) {
@@ -140,7 +199,11 @@ function grow(words, whole, unit) {
     last = factor;
     factor = Math.max(1, unit * (bounds.right - bounds.left));
     if (Math.abs(factor - last) < 0.01) return { bounds, factor };
-    for (const word of words) word.now = grown(word.box, originOf(word), factor);
+    for (const word of words) {
+      word.origin = originOf(word);
+      word.moved = 0;
+      word.now = grown(word.box, word.origin, factor);
+    }
     bounds = boundsOf([whole, ...words.map((word) => word.now)]);
   }
   return null;
@@ -148,29 +211,31 @@ function grow(words, whole, unit) {
 
 const widest = new WeakMap(); // stepper -> the widest of its frames, as shown
 
-// Fit a drawing into `available` px with type of at least `legible` px; `type`: its
-// smallest one, in the drawing's units. The width that it then has, or `most` if that is
-// not less. Frames of one stepper do not become narrower again: the next one stands where
-// the last one stood.
-function fitType(svg, grounds, { available, most, type, legible }, boxOf) {
+// Fit a drawing into `available` px with type of at least `legible` px, or of `least` px
+// where it then fits; `type`: its smallest one, in the drawing's units. The width that it
+// then has, or `most` if that is not less. Frames of one stepper do not become narrower
+// again: the next one stands where the last one stood.
+function fitType(svg, grounds, { available, most, type, legible, least }, boxOf) {
   const stepper = svg.closest(".nn-stepper");
   const view = svg.viewBox.baseVal;
   const whole = { left: 0, top: 0, right: view.width, bottom: view.height };
   const words = wordsOf(svg, grounds, boxOf);
-  const { frames, markers } = shapesOf(svg, words, boxOf);
-  let width = Math.max(available, widest.get(stepper)?.[available] ?? 0);
-  for (; width < most; width *= STEP) {
-    const made = grow(words, whole, legible / (type * width));
-    if (!made) continue;
-    const shown = thinned(words);
-    if (!keepsApart([...shown], markers, frames)) continue;
+  const shapes = shapesOf(svg, words, boxOf);
+  const first = Math.max(available, widest.get(stepper)?.[available] ?? 0);
+  const tries = [[first, legible], [first, (legible + least) / 2], [first, least]];
+  for (let width = first * STEP; width < most; width *= STEP) tries.push([width, legible]);
+  const fits = ([width, size]) => {
+    const made = grow(words, whole, size / (type * width));
+    const shown = made && thinned(words);
+    shapes.bounds = made?.bounds;
+    if (!made || !keepsApart([...shown], shapes, made.factor)) return false;
     enlarge(words, shown, made.factor);
     showBox(svg, made.bounds);
-    break;
-  }
-  width = Math.min(width, most);
-  if (stepper) widest.set(stepper, { [available]: width });
-  return width;
+    return true;
+  };
+  const [width] = tries.find(fits) ?? [most];
+  if (stepper) widest.set(stepper, { [available]: Math.min(width, most) });
+  return Math.min(width, most);
 }
 
 function showBox(svg, { left, right, top, bottom }) {
@@ -182,8 +247,8 @@ function showBox(svg, { left, right, top, bottom }) {
 
 function enlarge(words, shown, factor) {
   for (const word of words) {
-    const { x, y } = originOf(word);
-    word.group.setAttribute("transform", `translate(${x} ${y}) scale(${factor.toFixed(4)}) `
+    const { origin: { x, y }, moved } = word;
+    word.group.setAttribute("transform", `translate(${x} ${y + moved}) scale(${factor.toFixed(4)}) `
       + `translate(${-x} ${-y}) ${word.original}`);
     word.group.classList.toggle("nn-thinned", !shown.has(word));
     enlarged.set(word.group, word.original);
