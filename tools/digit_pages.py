@@ -125,11 +125,14 @@ def strokes_table(drawings) -> str:
 # ---- pictures ----
 
 
-def picture(values, zoom=1) -> Image.Image:
-    """Values (H, W) from -1 to 1: what is 0 or nan is clear, what is negative vermillion."""
+def picture(values, zoom=1, above=BLUE) -> Image.Image:
+    """Values (H, W) from -1 to 1: what is 0 or nan is clear, what is negative blue.
+
+    above: the colour of positive values; of signed ones it is vermillion, as in figures.
+    """
     values = np.nan_to_num(np.asarray(values, dtype=np.float64))
     pixels = np.empty((*values.shape, 4), dtype=np.uint8)
-    pixels[..., :3] = np.where(values[..., None] < 0, VERMILLION, BLUE)
+    pixels[..., :3] = np.where(values[..., None] < 0, BLUE, above)
     pixels[..., 3] = np.round(255 * np.minimum(1, np.abs(values)))
     return Image.fromarray(pixels).resize(
         (zoom * values.shape[1], zoom * values.shape[0]), Image.Resampling.NEAREST
@@ -185,7 +188,7 @@ def still(shown: dict) -> str:
         for image, title, alt in steps
     )
     evidence = square(shown["evidence"]["map"], 28)
-    covered = picture(0.85 * evidence / np.abs(evidence).max(), 10)
+    covered = picture(0.85 * evidence / np.abs(evidence).max(), 10, VERMILLION)
     return f"""<div class="nn-draw nn-draw-still"><div class="nn-draw-columns">
 <div class="nn-draw-hand">
 <div class="nn-draw-pad"><div class="nn-draw-field">{img(picture(ink), steps[0][2])}</div>
@@ -201,9 +204,9 @@ shows for one drawing.</p></div>
 <div class="nn-draw-layers">{layers(shown["maps"])}</div></div>
 <div class="nn-draw-part"><p><b>Where the evidence lies</b></p>
 <div class="nn-draw-evidence">
-{img(covered, "Pixels of the image, blue where covering them speaks against the answer")}
-<p>Where the image is blue, a black square lowers the logit of {answer}; where it is
-vermillion, the square raises it.</p></div></div>
+{img(covered, "The image's pixels, vermillion where covering them speaks against the answer")}
+<p>Where the image is vermillion, a black square lowers the logit of {answer}; where it is
+blue, the square raises it.</p></div></div>
 </div></div></div>
 """
 
@@ -250,7 +253,7 @@ def layers(maps: list[dict]) -> str:
         channels, side = maps[index]["channels"], maps[index]["side"]
         name = f"Convolution {number}" if number else "Input"
         words = f"{channels} map{'s' if channels > 1 else ''} of {side} × {side}"
-        drawn = picture(sheet(maps[index]), 2 if side > 1 else 8)
+        drawn = picture(sheet(maps[index]), 2 if side > 1 else 8, VERMILLION)
         figures.append(
             f"<figure><figcaption><span><b>{name}</b></span><span>{words}</span>"
             f"</figcaption>{img(drawn, f'{name}: {words}, for the 7 of this page')}</figure>"

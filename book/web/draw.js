@@ -39,11 +39,12 @@
     }
   }
 
-  // Values from -1 to 1 as a picture; what is 0 is clear. Negative ones are vermillion.
+  // Values from -1 to 1 as a picture; what is 0 is clear. Signs as in figures.py:
+  // with vermillion above zero, blue is below.
   function picture(values, width, height, colour = "text") {
     const image = new ImageData(width, height);
     for (let i = 0; i < values.length; i++) {
-      const name = values[i] < 0 ? "vermillion" : colour;
+      const name = values[i] < 0 ? "blue" : colour;
       image.data.set(colours[name].rgb, 4 * i);
       image.data[4 * i + 3] = 255 * Math.min(1, Math.abs(values[i]));
     }
@@ -516,7 +517,7 @@
         }
       }
     }
-    lay(canvas, picture(sheet, width, height, "blue"));
+    lay(canvas, picture(sheet, width, height, "vermillion"));
     const count = channels === 1 ? "1 map" : `${channels} maps`;
     const words = `${count} of ${side} × ${side}${silent ? `, ${silent} silent` : ""}`;
     figure.querySelector("figcaption > :last-child").textContent = words;
@@ -557,7 +558,7 @@
     const canvas = panel.querySelector("canvas");
     const largest = map.reduce((most, v) => Math.max(most, Math.abs(v)), 1e-6);
     wipe(canvas);
-    lay(canvas, picture(map.map((v) => (0.85 * v) / largest), SIDE, SIDE, "blue"));
+    lay(canvas, picture(map.map((v) => (0.85 * v) / largest), SIDE, SIDE, "vermillion"));
     const context = lay(canvas, picture(asShares(pixels).map((v) => 0.45 * v), SIDE, SIDE));
     const pixel = FIELD / SIDE;
     const size = worst.size * pixel;
