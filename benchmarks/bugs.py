@@ -63,31 +63,27 @@ class Network(nn.Module):
         return self.head(x)  # (B, classes)
 
 
-class Program:
-    """Trains a network and tests it; each method is a place where a bug can live."""
+def prepared(split):
+    """A split as the network gets it."""
+    # A mean and a spread between those of digits and of clothes: one pair for both.
+    return TensorDataset(split.normalised(0.2, 0.35).images, split.labels)
+
+
+class Loop:
+    """How a network is trained; each method is a place where a bug can live."""
 
     network = Network
-
-    def __init__(self, train, validation, test):
-        self.train, self.validation, self.test = train, validation, test  # raw, uint8
-        self.losses = []
-
-    def prepare(self, split):
-        # A mean and a spread between those of digits and of clothes: one pair for both.
-        return TensorDataset(split.normalised(0.2, 0.35).images, split.labels)
-
-    def loaders(self):
-        train = DataLoader(self.prepare(self.train), 50, shuffle=True)
-        validation = DataLoader(self.prepare(self.validation), 500)
-        return train, validation, DataLoader(self.prepare(self.test), 500)
 
     def start(self):
         model = self.network()
         model.head = nn.Linear(128, 10)  # ten classes, in place of the thousand
+        return model, self.optimizer(model)
+
+    def optimizer(self, model):
         # fused: one call updates all tensors, which is faster and changes nothing else.
         optimizer = torch.optim.Adam(model.parameters(), lr=0.002, fused=True)
         self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, gamma=0.3)
-        return model, optimizer
+        return optimizer
 
     def augment(self, x, y):
         return x, y
@@ -100,28 +96,49 @@ class Program:
         loss.backward()
         optimizer.step()
 
-    def train_epoch(self, model, loader, optimizer):
+    def begin_epoch(self, model):
         model.train()
+
+    def end_epoch(self):
+        self.scheduler.step()
+
+    def train_epoch(self, model, loader, optimizer):
+        self.begin_epoch(model)
         for x, y in loader:
             x, y = self.augment(x, y)
             loss = self.loss(model(x), y)
             self.step(loss, optimizer)
             self.losses.append(loss.item())
-        self.scheduler.step()
+        self.end_epoch()
+
+    def keep(self, model):
+        return copy.deepcopy(model.state_dict())
+
+
+class Program(Loop):
+    """The same loop with its images, and how it is measured."""
+
+    def __init__(self, train, validation, test):
+        self.train, self.validation, self.test = train, validation, test  # raw, uint8
+        self.losses = []
+
+    def loaders(self):
+        train = DataLoader(prepared(self.train), 50, shuffle=True)
+        validation = DataLoader(prepared(self.validation), 500)
+        return train, validation, DataLoader(prepared(self.test), 500)
 
     @torch.no_grad()
     def evaluate(self, model, loader):
         model.eval()
-        n = len(loader.dataset)
-        loss, right = 0.0, 0  # sums over all images
+        loss, right, n = 0.0, 0, len(loader.dataset)
         for x, y in loader:
             logits = model(x)  # (B, 10)
-            loss += F.cross_entropy(logits, y).item() * len(y)
+            loss += self.summed_loss(logits, y)
             right += (logits.argmax(1) == y).sum().item()
         return loss / n, right / n
 
-    def keep(self, model):
-        return copy.deepcopy(model.state_dict())
+    def summed_loss(self, logits, y):
+        return F.cross_entropy(logits, y).item() * len(y)
 
 
 # The same program with one bug ----------------------------------------------------------
@@ -142,14 +159,8 @@ class WrongAxis(Program):
 
 
 class StaysInEval(Program):
-    def train_epoch(self, model, loader, optimizer):
-        # model.train() is missing here
-        for x, y in loader:
-            x, y = self.augment(x, y)
-            loss = self.loss(model(x), y)
-            self.step(loss, optimizer)
-            self.losses.append(loss.item())
-        self.scheduler.step()
+    def begin_epoch(self, model):
+        pass  # model.train() is missing here
 
 
 class DropsForever(Network):
@@ -186,27 +197,24 @@ class PlainList(Program):
 class OldHead(Program):
     def start(self):
         model = self.network()
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.002, fused=True)
-        self.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, gamma=0.3)
+        optimizer = self.optimizer(model)
         model.head = nn.Linear(128, 10)
         return model, optimizer
 
 
 class RateEveryBatch(Program):
-    def train_epoch(self, model, loader, optimizer):
-        model.train()
-        for x, y in loader:
-            x, y = self.augment(x, y)
-            loss = self.loss(model(x), y)
-            self.step(loss, optimizer)
-            self.losses.append(loss.item())
-            self.scheduler.step()  # in the loop, so once a batch
+    def step(self, loss, optimizer):
+        super().step(loss, optimizer)
+        self.scheduler.step()  # once a batch
+
+    def end_epoch(self):
+        pass
 
 
 class NotShuffled(Program):
     def loaders(self):
         _, validation, test = super().loaders()
-        return DataLoader(self.prepare(self.train), 50), validation, test
+        return DataLoader(prepared(self.train), 50), validation, test
 
 
 class Mixup(Program):
@@ -238,20 +246,12 @@ class RawTest(Program):
 class TestIsTrain(Program):
     def loaders(self):
         train, validation, _ = super().loaders()
-        return train, validation, DataLoader(self.prepare(self.train), 500)
+        return train, validation, DataLoader(prepared(self.train), 500)
 
 
 class WrongCount(Program):
-    @torch.no_grad()
-    def evaluate(self, model, loader):
-        model.eval()
-        n = len(loader.dataset)
-        loss, right = 0.0, 0
-        for x, y in loader:
-            logits = model(x)  # (B, 10)
-            loss += F.cross_entropy(logits, y).item()  # no `* len(y)`
-            right += (logits.argmax(1) == y).sum().item()
-        return loss / n, right / n
+    def summed_loss(self, logits, y):
+        return F.cross_entropy(logits, y).item()  # no `* len(y)`
 
 
 # What is measured -----------------------------------------------------------------------

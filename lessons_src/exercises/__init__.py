@@ -134,7 +134,8 @@ class Exercise:
     this hint explains. hint: for all other wrong answers. observe: (answer,
     *arguments) -> what is compared, where it is more than what the answer returns.
     pure: the answer may not change its arguments. names: what a message calls the
-    arguments, where `observe` makes other ones of them.
+    arguments, where `observe` makes other ones of them. given: what stands in the
+    reader's cell, to be repaired: what does the same is no attempt yet.
     """
 
     solution: Callable
@@ -149,6 +150,7 @@ class Exercise:
     pure: bool = True
     names: tuple[str, ...] = ()
     seconds: float = 10.0  # that one trial may take
+    given: Callable | None = None
 
     def __call__(self, answer, *page) -> None:
         """Print the verdict on the reader's answer, and count it.
@@ -178,6 +180,8 @@ class Exercise:
         for number, (hint, inputs) in enumerate(trials):
             problem = self.problem(answer, inputs)
             if problem:
+                if self.given and self.is_as_given(answer, trials):
+                    return False, f"○ {self.name}: not attempted yet"
                 lines = [
                     f"✗ {self.name}: {number} of {len(trials)} checks passed, then, for "
                     f"{self.described(inputs)}:",
@@ -260,6 +264,21 @@ class Exercise:
             if same and any(self.problem(mistake, inputs) for inputs in trials):
                 return hint
         return ""
+
+    def is_as_given(self, answer, trials) -> bool:
+        """Whether the answer does what `given` does, in all these trials."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            try:
+                return all(
+                    not difference(
+                        self.outcome(answer, inputs, self.seconds),
+                        self.outcome(self.given, inputs),
+                        self.tolerance,
+                    )
+                    for _, inputs in trials
+                )
+            except limits.TooLong:
+                return False
 
     def outcome(self, function, inputs, seconds: float | None = None):
         """What the function gives for these arguments, or the name of its error."""

@@ -188,7 +188,18 @@ def on_evaluation(answer, model, batches):
     )
 
 
-def measuring(softmax=False, mean_of_means=False, evaluate=True, restore=True, axis=1):
+def with_three_bugs(model, batches):
+    """What the reader repairs."""
+    loss, right, n = 0.0, 0, 0
+    for x, y in batches:
+        probabilities = model(x).softmax(1)
+        loss += F.cross_entropy(probabilities, y).item()
+        right += (probabilities.argmax(1) == y).sum().item()
+        n += len(y)
+    return loss / n, right / n
+
+
+def measuring(softmax=False, weighed=True, mean=False, evaluate=True, restore=True):
     """`measure` with one of its mistakes."""
 
     @torch.no_grad()
@@ -200,12 +211,12 @@ def measuring(softmax=False, mean_of_means=False, evaluate=True, restore=True, a
             logits = model(x)
             scores = logits.softmax(1) if softmax else logits
             loss = F.cross_entropy(scores, y).item()
-            total += loss * (1 if mean_of_means else len(y))
+            total += loss * (len(y) if weighed else 1)
             right += (logits.argmax(1) == y).sum().item()
             n += len(y)
         if restore:
             model.train(mode)
-        return total / (len(batches) if mean_of_means else n), right / n
+        return total / (len(batches) if mean else n), right / n
 
     return measure
 
@@ -217,7 +228,10 @@ def measuring(softmax=False, mean_of_means=False, evaluate=True, restore=True, a
             measuring(softmax=True)
         ),
         "The last batch is short, and may not weigh as much as the others.": (
-            measuring(mean_of_means=True)
+            measuring(weighed=False, mean=True)
+        ),
+        "Each batch's loss is a mean: multiply it by the size of the batch.": (
+            measuring(weighed=False)
         ),
         "Dropout is on, and batch norm learns from these batches: model.eval() first.": (
             measuring(evaluate=False)
@@ -231,6 +245,7 @@ def measuring(softmax=False, mean_of_means=False, evaluate=True, restore=True, a
     observe=on_evaluation,
     pure=False,
     tolerance=1e-4,
+    given=with_three_bugs,
 )
 def measure(model, batches):
     """Mean loss and accuracy over all examples; the model is left as it was."""

@@ -163,7 +163,7 @@ def probability_drop(model, image, target, found, count):
 
 @exercise(
     inputs=draw_map,
-    names=("model", "image", "target", "map", "count"),
+    names=("model", "image", "target", "relevance", "count"),
     pure=False,
     cases={
         "No pixel turns black: nothing falls.": (

@@ -244,6 +244,25 @@ def measured(
     return measure
 
 
+def partly_repaired(softmax=True, mode=False, size=False):
+    """The three bugs of the cell, without those that are named repaired."""
+
+    def measure(model, batches):
+        was_training = model.training
+        if mode:
+            model.eval()
+        loss, right, n = 0.0, 0, 0
+        for x, y in batches:
+            scores = model(x).softmax(1) if softmax else model(x)
+            loss += F.cross_entropy(scores, y).item() * (len(y) if size else 1)
+            right += (scores.argmax(1) == y).sum().item()
+            n += len(y)
+        model.train(was_training)
+        return loss / n, right / n
+
+    return measure
+
+
 def changed(change):
     return lambda model, batches: change(*measured()(model, batches))
 
@@ -598,6 +617,12 @@ WRONG = {
         first_size,
         clears_gradients,
         leaves_gradients,
+        partly_repaired(mode=True),
+        partly_repaired(size=True),
+        partly_repaired(softmax=False),
+        partly_repaired(mode=True, size=True),
+        partly_repaired(softmax=False, mode=True),
+        partly_repaired(softmax=False, size=True),
     ],
     "train": [
         trained(loss_of=probabilities_in),
@@ -657,6 +682,7 @@ RIGHT = {
     ],
     "measure": [
         measured(),
+        partly_repaired(softmax=False, mode=True, size=True),
         measured(loss_of=lambda z, y: F.nll_loss(z.log_softmax(1), y)),
         measured(right=lambda z: z.softmax(1).argmax(1)),
         changed(lambda loss, right: (torch.tensor(loss), np.float64(right))),

@@ -1,9 +1,11 @@
 """The lesson on bugs that train anyway: every test of one line, the program and its
 bugs, what listens to them, and what the text says of the record."""
 
+import ast
 import copy
 import inspect
 import math
+import re
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import bugs
 from lessons_src.data import Split
+from lessons_src.exercises import bugs_that_train_anyway as check
 from lessons_src.records import recorded
 
 LESSON = "bugs_that_train_anyway"
@@ -38,7 +41,8 @@ EXPOSED = {
 }
 BROKEN = [name for name, _ in EXPOSED.values()]
 NETWORKS = ("AcrossTheBatch", "DropsForever", "InAList")
-WRITTEN = ("block", "Network", "Program", "run", "Mixup", *NETWORKS, *BROKEN)
+WRITTEN = ("block", "Network", "prepared", "Loop", "Program", "run", "Mixup")
+WRITTEN += (*NETWORKS, *BROKEN)
 LISTENING = ("watch", "leaves_no_trace", "images_of")
 
 
@@ -65,10 +69,28 @@ def page(splits):
     batch = splits[0][order]
     x = batch.normalised(0.2, 0.35).images
     names = (*WRITTEN, *EXPOSED, *LISTENING)
-    return definitions(LESSON, *names, x=x, y=batch.labels)
+    train, validation, _ = bugs.Program(*splits).loaders()
+    loaders = {"train_loader": train, "validation_loader": validation}
+    return definitions(LESSON, *names, x=x, y=batch.labels, **loaders)
+
+
+def passes(page, splits, test, name, seed=0):
+    """Whether a program of the page passes a test of the page."""
+    torch.manual_seed(seed)
+    program = page[name](*splits)
+    return bool(page[test](program, *program.start()))
 
 
 # The tests of one line ------------------------------------------------------------------
+
+
+def test_each_is_of_three_lines_at_most(page):
+    """The card says so: of each test's body, its name and its docstring aside."""
+    for cell in cells(LESSON):
+        for node in ast.parse(cell.source).body if cell.cell_type == "code" else []:
+            if getattr(node, "name", None) in EXPOSED:
+                lines = node.body[-1].end_lineno - node.body[0].lineno + 1
+                assert lines <= 3, f"{node.name}: {lines} lines"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -77,8 +99,7 @@ def test_it_exposes_its_bug_and_passes_the_twin(page, splits, test, seed):
     """False on the program with the bug, True on the repaired one, whatever the seed."""
     broken, repaired = EXPOSED[test]
     for name, verdict in ((broken, False), (repaired, True)):
-        torch.manual_seed(seed)
-        assert bool(page[test](page[name](*splits))) is verdict, name
+        assert passes(page, splits, test, name, seed) is verdict, name
 
 
 # A bug that another test finds too, and why.
@@ -95,9 +116,8 @@ ALSO = {
 def test_it_accuses_no_other(page, splits, test):
     """A test fails on its own bug alone, and where another has the same fault."""
     for name in set(BROKEN) - {EXPOSED[test][0]}:
-        torch.manual_seed(0)
         try:
-            passed = bool(page[test](page[name](*splits)))
+            passed = passes(page, splits, test, name)
         except ValueError as error:  # batch norm in training mode wants two images
             assert name == "PlainList" and "more than 1 value" in str(error)
             passed = False
@@ -160,7 +180,7 @@ def test_the_derivations_step():
 
 
 def test_a_second_log_softmax_changes_nothing():
-    """The control of the first quiz, at extreme logits too."""
+    """As the text says in brackets, at extreme logits too."""
     for logits in (drawn((9, 10)), 1e4 * drawn((9, 10)), torch.zeros(3, 10)):
         once = logits.log_softmax(1)
         close(once.log_softmax(1), once)
@@ -282,6 +302,19 @@ def test_leaves_no_trace(page, splits):
     assert not page["leaves_no_trace"](dropping.evaluate, model, loader)
 
 
+def test_the_cell_to_repair():
+    """What stands in the reader's cell is no attempt, and with one bug less it is one."""
+    source = next(c.source for c in cells(LESSON) if "\ncheck.measure(" in c.source)
+    for line, attempted in (("", False), ("model.eval()", True)):
+        page = {"F": F, "check": None}
+        changed = source.split("check.")[0].replace(
+            "    loss, right", f"    {line}\n    loss, right"
+        )
+        exec(changed, page)
+        _, message = check.measure.verdict(page["measure"], 0)
+        assert message.startswith("✗" if attempted else "○"), message
+
+
 # The page, the benchmark and the record -------------------------------------------------
 
 
@@ -304,6 +337,72 @@ def test_every_bug_is_cited_and_recorded():
         project, number = bug["source"].split("#")
         places = [f"github.com/{project}/{kind}/{number})" for kind in ("issues", "pull")]
         assert any(place in text for place in places), bug["source"]
+
+
+def test_every_bug_is_repaired():
+    """The page says of each bug how it is repaired."""
+    text = "\n".join(c.source for c in cells(LESSON) if c.cell_type == "markdown")
+    assert len(re.findall(r"^\*\*The repair:\*\* \S", text, re.M)) == len(BROKEN)
+
+
+# What a quiz offers -> the points of accuracy that a bug must have cost on digits.
+COSTS = {
+    "it changes by less than half a point": (-0.5, 0.5),
+    "it falls by half a point to five points": (0.5, 5),
+    "it falls by more than ten points": (10, 100),
+}
+
+
+def quizzes():
+    """(question, choices, the right one) of every quiz of the page."""
+    for cell in cells(LESSON):
+        if cell.cell_type == "code" and cell.source.startswith("quiz("):
+            call = ast.parse(cell.source).body[0].value
+            question, answers = map(ast.literal_eval, call.args)
+            yield question, list(answers), ast.literal_eval(call.keywords[0].value)
+
+
+def in_digits(name, what="cost"):
+    """Points of accuracy on digits, mean over the seeds of the record."""
+    (bug,) = (bug for bug in recorded("bugs")["bugs"] if bug["name"] == name)
+    return 100 * bug["mnist"][what]["mean"]
+
+
+def test_what_a_bug_costs_is_what_its_quiz_says():
+    """A quiz on one bug offers three costs, and calls right the one that the record
+    gives; five bugs have such a quiz."""
+    asked = [quiz for quiz in quizzes() if set(quiz[1]) == set(COSTS)]
+    assert len(asked) == 5
+    for question, _, right in asked:
+        (name,) = [bug for bug in BROKEN if bug in question]
+        low, high = COSTS[right]
+        assert low <= in_digits(name) <= high, (name, in_digits(name), right)
+
+
+def test_what_other_quizzes_compare_is_so_in_the_record():
+    """Of two bugs that a quiz names, the right answer loses more; and of the two that
+    measure wrongly, one says too little and the other too much."""
+    for first, second in (
+        ("EternalDropout", "KeptByReference"),
+        ("PlainList", "OldHead"),
+    ):
+        (right,) = [
+            right
+            for question, choices, right in quizzes()
+            if {first, second} & {*choices}
+        ]
+        other = ({first, second} - {right}).pop()
+        assert in_digits(right) > in_digits(other) + 1
+        assert in_digits(right) < 10 or right == "PlainList"  # not "more than ten"
+    assert (
+        in_digits("RawTest", "flatters") < -1 and in_digits("TestIsTrain", "flatters") > 1
+    )
+    assert "RawTest less, TestIsTrain more" in [right for *_, right in quizzes()]
+
+
+def test_the_rate_that_a_quiz_names():
+    """After thirty batches of fifty images, below a hundred-thousandth of its start."""
+    assert 0.3 ** (30 // 3) < 1e-5 and 30 * 50 == 1500
 
 
 def test_the_right_program_among_fifteen():

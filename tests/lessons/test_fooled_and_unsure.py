@@ -7,19 +7,20 @@ import pytest
 import scipy
 import torch
 import torch.nn.functional as F
-from lesson_source import cells, close, definitions, drawn
+from lesson_source import broken, cells, close, definitions, drawn
 from torch import nn
 
 LESSON = "fooled_and_unsure"
 ATTACK = ("gradient", "one_step", "noise", "lead", "many_steps", "smallest_flip")
 SURE = ("answers", "reliability", "ece", "fit_temperature")
+TILES = ("shuffled_tiles",)
 SIZES = (0.0, 0.01, 0.15, 0.5, 1.0)
 
 
 @pytest.fixture
 def page():
     """What the lesson defines, as a namespace."""
-    return definitions(LESSON, *ATTACK, *SURE)
+    return definitions(LESSON, *ATTACK, *SURE, *TILES)
 
 
 def network(seed=0, classes=4, scale=3.0):
@@ -342,6 +343,27 @@ def test_more_bins_and_fewer_answers_make_perfection_look_bad(page):
     assert low < 0.02 and high / 20 > 0.1
 
 
+def test_shuffled_tiles_hold_the_same_pixels(page):
+    """Sixteen tiles of 7×7, each whole, the same order in every image, not the old one."""
+    x = torch.arange(2 * 784.0).view(2, 1, 28, 28)
+    moved = page["shuffled_tiles"](x)
+    assert moved.shape == x.shape and not moved.equal(x)
+
+    def tiles(images):
+        rows = [
+            images[:, 0, k : k + 7, j : j + 7]
+            for k in range(0, 28, 7)
+            for j in range(0, 28, 7)
+        ]
+        return torch.stack(rows, 1)  # (2, 16, 7, 7)
+
+    old, new = tiles(x), tiles(moved)
+    same = (new[0, :, None] == old[0]).all((2, 3))  # (16, 16)
+    assert (same.sum(0) == 1).all() and (same.sum(1) == 1).all()
+    order = same.int().argmax(1)
+    assert new.equal(old[:, order])
+
+
 # What the page says ---------------------------------------------------------------------
 
 
@@ -352,3 +374,89 @@ def test_what_is_chosen_is_chosen_on_validation_images():
     assert "T = fit_temperature(held_logits, validation.labels)" in code
     assert "threshold = answers(held_logits, validation.labels, T)" in code
     assert "fit(model, test" not in code and "fit_temperature(test" not in code
+
+
+# These tests can fail ---------------------------------------------------------------
+
+# A function of the page, what stands in it and what in its place -> the test that finds it.
+IN_RANGE = test_no_pixel_moves_by_more_than_eps_or_leaves_the_range, {"eps": 0.5}
+BROKEN = [
+    ("one_step", ".clamp(0, 1)", "", *IN_RANGE),
+    ("noise", ".clamp(0, 1)", "", *IN_RANGE),
+    ("many_steps", ".clamp(0, 1)", "", *IN_RANGE),
+    ("many_steps", ".clamp(x - eps, x + eps)", "", *IN_RANGE),
+    (
+        "many_steps",
+        "leads < least",
+        "leads > least",
+        test_many_steps_do_at_least_the_harm_of_one,
+        {"eps": 0.15},
+    ),
+    (
+        "many_steps",
+        "eps / k",
+        "eps / (k + 1)",
+        test_many_steps_do_at_least_the_harm_of_one,
+        {"eps": 0.15},
+    ),
+    (
+        "one_step",
+        "x + eps",
+        "x - eps",
+        test_many_steps_reach_the_worst_corner_of_a_linear_network,
+        {},
+    ),
+    (
+        "gradient",
+        'reduction="sum"',
+        'reduction="mean"',
+        test_gradient_is_each_images_own,
+        {},
+    ),
+    ("noise", "2 * coins - 1", "coins", test_noise_has_the_size_of_a_step, {}),
+    (
+        "lead",
+        "-torch.inf",
+        "0.0",
+        test_lead_is_below_0_exactly_where_the_answer_is_wrong,
+        {},
+    ),
+    (
+        "smallest_flip",
+        "(flipped, low, middle)",
+        "(flipped, middle, low)",
+        test_smallest_flip_is_exact_where_the_answer_is_known,
+        {},
+    ),
+    (
+        "reliability",
+        "bincount(right",
+        "bincount(certainty",
+        test_reliability_counts_every_answer_once,
+        {},
+    ),
+    ("ece", "(gap * count)", "gap", test_ece_of_known_cases, {}),
+    (
+        "fit_temperature",
+        "slope > 0",
+        "slope < 0",
+        test_a_known_temperature_is_recovered,
+        {},
+    ),
+    ("fit_temperature", "range(60)", "range(6)", test_the_temperature_is_scipys, {}),
+    (
+        "shuffled_tiles",
+        "stride=7)  # (B, 49, 16)",
+        "stride=7).flip(1)  # (B, 49, 16)",
+        test_shuffled_tiles_hold_the_same_pixels,
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize("function, old, new, test, arguments", BROKEN)
+def test_a_broken_form_fails(page, function, old, new, test, arguments):
+    """Each comparison refuses a form of the page's function that is wrong in one place."""
+    broken(page, LESSON, function, old, new)
+    with pytest.raises(AssertionError):
+        test(page, **arguments)

@@ -4,13 +4,14 @@ The maps written out on the page are those of captum.
 """
 
 import copy
+import inspect
 import warnings
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lesson_source import close, definitions, drawn
+from lesson_source import broken, close, definitions, drawn
 from scipy import stats
 from sklearn.decomposition import PCA
 from torch import nn
@@ -393,3 +394,117 @@ def test_the_rejected_labels_are_the_published_ones(page):
         pytest.skip("the places are those of MNIST")
     published = [8, 0, 9, 4, 2, 5, 6, 6, 5, 5, 0, 1, 4, 6, 5]
     assert mnist.test.labels[page["rejected"]].tolist() == published
+
+
+# These tests can fail ---------------------------------------------------------------
+
+# A function of the page, what stands in it and what in its place -> the test that finds it.
+BROKEN = [
+    (
+        "grad_cam",
+        "F.relu((weights * maps).sum(1))",
+        "(weights * maps).sum(1)",
+        test_grad_cam_is_captums,
+        {"layer": 7},
+    ),
+    (
+        "grad_cam",
+        "gradient.mean(",
+        "gradient.amax(",
+        test_grad_cam_is_captums,
+        {"layer": 7},
+    ),
+    ("guided", "F.relu(grad_input[0])", "grad_input[0]", test_guided_is_captums, {}),
+    ("guided", "hook.remove()", "pass", test_guided_is_captums, {}),
+    (
+        "saliency",
+        "targets[:, None]",
+        "0 * targets[:, None]",
+        test_saliency_is_captums,
+        {},
+    ),
+    (
+        "occlusion",
+        "before - after",
+        "after - before",
+        test_occlusion_is_captums,
+        {"size": 4, "step": 2},
+    ),
+    (
+        "occlusion",
+        "counts[top : top + size, left : left + size] += 1",
+        "counts += 1",
+        test_occlusion_is_captums,
+        {"size": 4, "step": 2},
+    ),
+    (
+        "blacked_out",
+        "image.min()",
+        "0",
+        test_occlusion_is_captums,
+        {"size": 4, "step": 2},
+    ),
+    (
+        "redrawn",
+        "reversed(changed)",
+        "changed",
+        test_redrawn_goes_from_the_last_layer_to_the_first,
+        {},
+    ),
+    (
+        "redrawn",
+        "copy.deepcopy(model)",
+        "model",
+        test_redrawn_goes_from_the_last_layer_to_the_first,
+        {},
+    ),
+    (
+        "similarity",
+        "found.append(0.0)",
+        "found.append(1.0)",
+        test_similarity_is_spearmans,
+        {},
+    ),
+    (
+        "smallest_patch",
+        "rises.max() >= wanted",
+        "rises.max() > 0",
+        test_smallest_patch_is_the_smallest,
+        {"side": 4},
+    ),
+    (
+        "flip",
+        "answer != before",
+        "answer == before",
+        test_flip_gives_a_square_that_changes_the_answer,
+        {},
+    ),
+    (
+        "pca",
+        "points - points.mean(0)",
+        "points",
+        test_pca_is_scikit_learns,
+        {"N": 10, "D": 3},
+    ),
+    (
+        "same_neighbour",
+        'fill_diagonal_(float("inf"))',
+        "fill_diagonal_(0)",
+        test_same_neighbour,
+        {},
+    ),
+    ("kept_direction", "(old, new)", "(old, new).abs()", test_kept_direction, {}),
+]
+
+
+@pytest.mark.parametrize("function, old, new, test, arguments", BROKEN)
+def test_a_broken_form_fails(request, function, old, new, test, arguments):
+    """Each comparison refuses a form of the page's function that is wrong in one place."""
+    page = definitions(LESSON, *FUNCTIONS.split())
+    broken(page, LESSON, function, old, new)
+    wanted = inspect.signature(test).parameters.keys() - {"page", *arguments}
+    fixtures = {name: request.getfixturevalue(name) for name in wanted}
+    if "network" in fixtures:  # a broken form may change it
+        fixtures["network"] = copy.deepcopy(fixtures["network"])
+    with pytest.raises(AssertionError):
+        test(page=page, **fixtures, **arguments)

@@ -67,8 +67,8 @@ def test_eq_adam_epsilon(page, epsilon):
     """Both optimisers, 60 steps on drawn gradients of all sizes: with the epsilon of the
     equation each step is the same; with an equal one the first steps are not."""
     assert boxed(LESSON, "eq-adam-epsilon") == (
-        r"\varepsilon_{\text{PyTorch}}="
-        r"\frac{\varepsilon_{\text{Keras}}}{\sqrt{1-\beta_2^t}}"
+        r"\epsilon_{\text{PyTorch}}="
+        r"\frac{\epsilon_{\text{Keras}}}{\sqrt{1-\beta_2^t}}"
     )
     sizes = torch.logspace(-12, 1, 40)
     for aligned in (True, False):
