@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lessons_src import standin
 from lessons_src.download import DataError, unpacked
-from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.expect import expect, expect_type, flag, whole, within
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -127,12 +127,14 @@ class Split:
                 "these pixels are scaled already; scaled and normalised take the uint8 "
                 "pixels of data.load, so run the cell that loads them first"
             )
+        needed = "pixels must be uint8 from 0 to 255, as data.load gives them"
+        expect(self.images.dtype == torch.uint8, needed, self.images)
         return self.images.float()
 
     def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
         """Two parts, drawn at random for a seed: all but n examples, and the n."""
         whole("the number of examples to hold out", n, high=len(self) - 1)
-        whole("seed", seed, low=0)
+        whole("seed", seed, low=0, high=2**64 - 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self[order[n:]], self[order[:n]]
 
@@ -191,11 +193,13 @@ def load(name: str, root=None, notice=True) -> Dataset:
     mirror of one's own, tried first. notice=False: not a word about a download or the
     stand-in, where another call says it. ValueError on another name.
     """
+    flag("notice", notice)
+    check_name(name)
+    is_folder = root is None or isinstance(root, os.PathLike | str) and str(root)
+    expect(is_folder, "root must be a folder, or None", root)
     if not notice:
         with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
             return load(name, root)
-    if name not in (*SOURCES, "digits"):
-        raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
     asked = root is None and os.environ.get("LESSONS_DATA") == "standin"
     root = _default_root() if root is None else Path(root).expanduser().absolute()
     if name == "digits":
@@ -208,6 +212,12 @@ def load(name: str, root=None, notice=True) -> Dataset:
         return _from_files(name, root)
     except (DataError, OSError) as error:  # also a folder that may not be read
         return _loud_standin(name, root, str(error))
+
+
+def check_name(name) -> None:
+    """ValueError unless there is a data set of this name."""
+    if name not in (*SOURCES, "digits"):
+        raise ValueError(f"no data set {name!r}; there are: {', '.join(SOURCES)}, digits")
 
 
 def _default_root() -> Path:

@@ -43,10 +43,16 @@ def whole(name: str, value, low: int = 1, high: int | None = None) -> None:
 
 def within(name: str, value, low=0.0, high=1.0, ends=True) -> None:
     """ValueError unless the value is a number from `low` to `high`; ends: these too."""
-    fits = isinstance(value, Real) and math.isfinite(value) and low <= value <= high
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    fits = is_number and math.isfinite(value) and low <= value <= high
     fits = fits and (ends or value not in (low, high))
     between = f"from {low:g} to {high:g}" if ends else f"between {low:g} and {high:g}"
     expect(fits, f"{name} must be a number {between}", value)
+
+
+def flag(name: str, value) -> None:
+    """ValueError unless the value is True or False: "no" would count as True."""
+    expect(isinstance(value, bool), f"{name} must be True or False", value)
 
 
 def expect_images(x) -> None:

@@ -22,7 +22,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.expect import expect, expect_type, flag, whole, within
 from lessons_src.svg import inline_svg, pixels, standalone
 
 # Okabe and Ito's colour-blind-safe hues, darkened where needed to 3:1 on white.
@@ -61,6 +61,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 MISTAKES = LinearSegmentedColormap.from_list(
     "mistakes", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.7)]
 )
+MOST = 1000  # images in a grid: drawing takes about a second for 100
 WIDTH = 7.9  # inches: what code takes in the book, on a desk
 STYLE = {
     "figure.figsize": (WIDTH, 3.4),
@@ -155,7 +156,9 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
     lesson is re-run. ValueError on an alt text that says too little.
     """
     expect_type("fig", fig, Figure, ", as fig, ax = plt.subplots() gives it")
-    says_it = isinstance(alt, str) and len(alt) >= 20
+    expect_type("caption", caption or "", str, ", or None")
+    flag("measured", measured)
+    says_it = isinstance(alt, str) and len(alt.strip()) >= 20
     expect(says_it, "alt must say what is to be seen, in 20 characters or more", alt)
     file = io.StringIO()
     fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
@@ -166,6 +169,7 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
 
 def put(drawn: Picture) -> None:
     """Display a picture, and its words below it."""
+    expect_type("what is put", drawn, Picture, ": show(fig, alt) makes one of a figure")
     display(drawn)
     plain = drawn.caption or drawn.alt
     display({"text/html": drawn.words(), "text/plain": plain}, raw=True)
@@ -199,7 +203,10 @@ def image_grid(
     ValueError on other shapes, and where the counts differ.
     """
     images = grey_images(images)
-    whole("columns", columns)
+    needed = f"a grid shows {MOST} images at most; draw some, images[:64]"
+    expect(len(images) <= MOST, needed, len(images))
+    whole("columns", columns, high=100)
+    flag("signed", signed)
     within("size, in inches,", size, 0.1, 20)
     if titles is not None and np.shape(titles) != (len(images),):
         raise ValueError(
@@ -251,6 +258,9 @@ def value_range(images: np.ndarray, signed: bool) -> tuple[float, float]:
     if images.dtype.kind in "bi":  # |-128| is no int8
         images = images.astype(float)
     limit = np.abs(images).max()
+    # What was normalised and put back differs from 0 by rounding
+    is_seen = signed or images.min() >= -1e-3 * limit
+    expect(is_seen, "values below 0 need signed=True, or are black", float(images.min()))
     if signed:
         # One value in 200 may saturate: a single pixel shall not make the rest pale.
         limit = np.quantile(np.abs(images), 0.995)
@@ -287,6 +297,7 @@ def curves(
     histories: label -> a `History` (its list named `key` is drawn), or a list of numbers;
     the first point is epoch 1. ValueError where a history has no numbers under that key.
     """
+    flag("logy", logy)
     is_dict = isinstance(histories, dict) and histories
     expect(is_dict, "histories must be a dict, label -> History", histories)
     lines = {label: numbers_of(h, key) for label, h in histories.items()}
@@ -325,6 +336,9 @@ def confusion(labels, predictions, class_names, *, alt: str, caption=None) -> No
     labels, predictions (N,) int, from 0 to K - 1 for the K class names. ValueError on
     other shapes, unequal lengths and numbers out of range.
     """
+    are_names = isinstance(class_names, list | tuple | str) and len(class_names) > 0
+    are_names = are_names and all(isinstance(name, str) for name in class_names)
+    expect(are_names, "class_names must be a list of words, in order", class_names)
     counts = pair_counts(labels, predictions, len(class_names))
     mistakes = counts.astype(float)
     np.fill_diagonal(mistakes, 0)

@@ -29,6 +29,7 @@ def stepper(
     """
     expect_type("frames", frames, dict, ", what the slider says -> its picture")
     expect_type("label", label, str)
+    expect_type("caption", caption or "", str, ", or None")
     names = {str(value) for value in frames}
     expect(len(names) == len(frames), "two frames read the same", sorted(names)[0])
     pictures = list(frames.values())
@@ -36,7 +37,7 @@ def stepper(
         raise ValueError(
             "a stepper needs two frames or more, each a figures.picture(fig, alt)"
         )
-    if start is not None and start not in frames:
+    if start is not None and start not in list(frames):  # a list has no hash
         raise ValueError(f"start {start!r} is not one of the frames {list(frames)}")
     first = 0 if start is None else list(frames).index(start)
     values = [str(value) for value in frames]
@@ -82,7 +83,11 @@ def quiz(question: str, answers: dict[str, str], right: str) -> None:
     is empty.
     """
     expect_type("answers", answers, dict, ", choice -> its reason")
-    if len(answers) < 2 or right not in answers:
+    asks = isinstance(question, str) and question.strip()
+    expect(asks, "question must be words", question)
+    read = {str(choice).strip() for choice in answers}
+    expect(len(read) == len(answers), "two choices read the same", sorted(read)[0])
+    if len(answers) < 2 or right not in list(answers):
         raise ValueError(
             f"the right answer {right!r} is not one of {list(answers)} (two or more)"
         )

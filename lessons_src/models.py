@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_src.expect import expect, expect_images, expect_type, whole
+from lessons_src.expect import expect, expect_images, expect_type, flag, whole, within
 
 
 class RandomShift(nn.Module):
@@ -85,16 +85,26 @@ def mlp(*sizes, activation=nn.ReLU):
     for size in sizes:
         whole("each size in mlp(784, 100, 10)", size)
     whole("the number of sizes in mlp(784, 100, 10)", len(sizes), low=2)
-    is_class = not isinstance(activation, nn.Module)
-    expect(is_class, "activation must be a class, as nn.ReLU is", activation)
+    expect(
+        makes_layer(activation), "activation must be a class, as nn.ReLU is", activation
+    )
     modules = [nn.Flatten()]  # (B, 1, 28, 28) -> (B, 784)
     for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
         modules += [nn.Linear(n_in, n_out), activation()]
     return nn.Sequential(*modules[:-1])  # no activation on the logits
 
 
+def makes_layer(activation) -> bool:
+    """Whether activation() is a layer: it is a class like nn.ReLU, and no layer itself."""
+    try:
+        return isinstance(activation(), nn.Module)
+    except TypeError:
+        return False
+
+
 def r1a(dropout=0.5):
     """Published result R1a: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    within("dropout", dropout)
     return nn.Sequential(
         nn.Conv2d(1, 1, 3),
         nn.ReLU(),  # (B, 1, 26, 26)
@@ -111,6 +121,7 @@ def r1a(dropout=0.5):
 
 def r1b(dropout=0.5):
     """Published result R1b: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
+    within("dropout", dropout)
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -181,8 +192,20 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
     have 3. padded: convolutions keep the size. flatten: classify from all positions;
     otherwise from each channel's maximum. Built in the lessons on a fast CNN and on Fashion-MNIST.
     """
-    are_groups = groups and all(isinstance(group, tuple | list) for group in groups)
+    are_groups = groups and all(
+        isinstance(group, tuple | list) and group for group in groups
+    )
     expect(are_groups, "give groups of channels: cnn((16,), (32, 32))", groups[:1])
+    for n in (n for group in groups for n in group):
+        whole("each number of channels in cnn((16,), (32, 32))", n)
+    are_layers = isinstance(augment, tuple | list | nn.Sequential)
+    are_layers = are_layers and all(isinstance(layer, nn.Module) for layer in augment)
+    expect(are_layers, "augment must be a list of layers, [RandomShift(2)]", augment)
+    flag("padded", padded)
+    flag("flatten", flatten)
+    within("dropout", dropout)
+    whole("kernel", kernel)
+    whole("size", size)
     expect(not padded or kernel % 2, "a padded kernel has an odd size", kernel)
     layers, n_in = [], 1
     for g, group in enumerate(groups):
@@ -233,8 +256,8 @@ def fix_first(model):
     if conv.weight.shape != filters.shape:
         n, k = len(filters), conv.kernel_size[0]
         raise ValueError(
-            f"the first convolution of {k}×{k} must be 1→{n} channels to be fixed, "
-            f"not {conv.in_channels}→{conv.out_channels}"
+            f"the first convolution of {k}×{conv.kernel_size[1]} must be 1→{n} channels "
+            f"of {k}×{k} to be fixed, not {conv.in_channels}→{conv.out_channels}"
         )
     conv.weight = nn.Parameter(filters, requires_grad=False)
     return model

@@ -5,10 +5,12 @@ changes few of the directions that a kernel could change in. Muon makes all of t
 equally large.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-from lessons_src.expect import expect, expect_type, within
+from lessons_src.expect import expect, expect_type, whole, within
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -19,7 +21,9 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     products of matrices. A zero stays zero, and tiny ones do not get far.
     """
     expect_type("matrix", matrix, Tensor)
-    expect(matrix.ndim == 2, "orthogonal needs a matrix (n, m)", matrix)
+    fits = matrix.ndim == 2 and matrix.is_floating_point()
+    expect(fits, "orthogonal needs a matrix (n, m) float", matrix)
+    whole("steps", steps, low=0)
     if len(matrix) > matrix.shape[1]:  # the smaller square costs less
         return orthogonal(matrix.T, steps).T
     x = matrix / (matrix.norm() + 1e-7)  # so that no singular value is above 1
@@ -39,7 +43,17 @@ class Muon(torch.optim.AdamW):
 
     def __init__(self, params, lr, adam_lr=0.01, momentum=0.6, weight_decay=0.01):
         within("momentum", momentum)
+        rates = {"lr": lr, "adam_lr": adam_lr, "weight_decay": weight_decay}
+        for name, value in rates.items():
+            within(name, value, high=math.inf)
+        needed = (
+            "params must be the parameters themselves: Muon(model.parameters(), lr=0.1)"
+        )
+        several = hasattr(params, "__iter__") and not isinstance(params, Tensor)
+        expect(several, needed, params)
         params = list(params)
+        are_tensors = params and all(isinstance(p, Tensor) for p in params)
+        expect(are_tensors, needed, next(iter(params), None))
         kernels = [p for p in params if p.ndim == 4]
         others = [p for p in params if p.ndim != 4]
         groups = [
@@ -50,9 +64,16 @@ class Muon(torch.optim.AdamW):
         # Among all other settings, so that what describes an optimizer finds them
         self.defaults |= {"adam_lr": adam_lr, "momentum": momentum}
 
+    def add_param_group(self, group):
+        """The two groups of the start. ValueError on a third: AdamW would have it all."""
+        needed = "Muon is made of all parameters at once, after the last layer is there"
+        expect(len(self.param_groups) < 2, needed, "another group")
+        super().add_param_group(group)
+
     @torch.no_grad()
-    def step(self):
+    def step(self, closure=None):
         """One step of all parameters that have a gradient; that of a kernel is freed."""
+        expect(closure is None, "Muon's step() takes no closure", closure)
         group = self.param_groups[0]
         for kernel in group["params"]:
             if kernel.grad is not None:

@@ -17,11 +17,11 @@ from torch import nn
 
 from lessons_src import data, models
 from lessons_src.data import Dataset, Split
-from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.expect import expect, expect_type, flag, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
 from lessons_src.muon import Muon
 from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
-from lessons_src.train_checks import check_split
+from lessons_src.train_checks import check_loss, check_split
 
 HELD_OUT = 10_000  # training images to tune on
 
@@ -46,6 +46,7 @@ class Recipe:
     choices: str = ""  # what its source leaves open, and what is done here
 
     def __post_init__(self):
+        data.check_name(self.dataset)
         whole("epochs", self.epochs)
         whole("batch_size", self.batch_size)
         for name in ("network", "optimizer"):  # not one that is made already
@@ -54,6 +55,12 @@ class Recipe:
             expect(is_function, f"{name} must be a function that makes one", part)
         if self.warmup is not None:
             within("warmup", self.warmup, ends=False)
+        check_loss(self.loss_fn)
+        for name in ("shuffle", "channels_last", "mirror_at_test", "by_epoch"):
+            flag(name, getattr(self, name))
+        two = isinstance(self.moments, tuple | list) and len(self.moments) == 2
+        needed = "moments must be None, or a mean and a standard deviation"
+        expect(self.moments is None or two, needed, self.moments)
 
     def start(self, examples: int, seed: int):
         """The network at its start values for this seed, its optimizer, its schedule
@@ -102,6 +109,7 @@ def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
     are never recorded.
     """
     expect_type("recipe", recipe, Recipe)
+    flag("validation", validation)
     loaded = data.load(recipe.dataset)
     if loaded.standin:
         raise data.DataError(
@@ -114,6 +122,9 @@ def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
     """Training and test split with the recipe's own normalisation."""
     expect_type("recipe", recipe, Recipe)
     expect_type("loaded", loaded, Dataset, ": what data.load gives")
+    needed = f"loaded must be {recipe.dataset}, on which {recipe.name} trains"
+    expect(loaded.name == recipe.dataset, needed, loaded.name)
+    flag("validation", validation)
     mean, std = recipe.moments or (loaded.mean, loaded.std)
     train, test = (part.normalised(mean, std) for part in (loaded.train, loaded.test))
     return train.hold_out(HELD_OUT) if validation else (train, test)
@@ -187,6 +198,7 @@ def tiny():
 
 def clothes(fixed=True, flatten=True):
     """Three padded convolutions, 54,778 parameters; the first is cosine filters."""
+    flag("fixed", fixed)
     model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=flatten)
     return models.fix_first(model) if fixed else model
 

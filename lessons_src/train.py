@@ -16,12 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_src.data import Split
-from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.expect import expect, expect_type, flag, whole, within
 from lessons_src.train_checks import (
+    check_class,
+    check_dtype,
     check_generator,
     check_pair,
     check_split,
     check_training,
+    checked,
     device_of,
     diverged,
 )
@@ -54,6 +57,8 @@ class History:
 
     def last_epoch(self, epochs: int) -> str:
         """The newest epoch in one line: `epoch 2/5  loss 0.123  train 96.30%  1.2 s`."""
+        if not self.loss:
+            raise ValueError("there is no last epoch: this history is empty")
         line = f"epoch {len(self.loss)}/{epochs}  loss {self.loss[-1]:.3f}"
         line += f"  train {self.accuracy[-1]:.2%}"
         if self.test_accuracy:
@@ -87,6 +92,8 @@ def fit(
     check_training(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
+    flag("progress", progress)
+    loss_fn = checked(loss_fn, split)
     history = History()
     with kept(history):  # also where it is interrupted
         for epoch in range(1, epochs + 1):
@@ -141,6 +148,8 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
     """
     check_split(split)
     expect_type("model", model, nn.Module)
+    check_dtype(model, split)
+    loss_fn = checked(loss_fn, split)
     was_training, device = model.training, device_of(model, split)
     model.eval()
     total_loss, correct = 0.0, 0
@@ -148,7 +157,6 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
         for index in batches(len(split), batch_size):
             x, y = split.images[index].to(device), split.labels[index].to(device)
             logits = model(x)  # (B, K)
-            check_pair(logits, y)
             total_loss += loss_fn(logits, y).item() * len(y)
             correct += (logits.argmax(1) == y).sum().item()
     finally:
@@ -172,12 +180,15 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
 def accuracy(logits: Tensor, labels: Tensor) -> float:
     """Share of correct predictions, from 0 to 1.
 
-    logits (B, K) float, labels (B,) int64. ValueError on other shapes: (B, 1) labels
-    would broadcast in silence and give a wrong number; so would nan, whose argmax is 0.
+    logits (B, K) float, labels (B,) int64, below K. ValueError on other shapes: (B, 1)
+    labels would broadcast in silence and give a wrong number; so would nan, whose argmax
+    is 0.
     """
     check_pair(logits, labels)
     expect(len(labels) > 0, "accuracy needs at least one example", logits)
     expect(not logits.isnan().any(), "the logits must be numbers", math.nan)
+    for label in labels.aminmax():
+        check_class(label.item(), logits)
     return (logits.argmax(1) == labels).float().mean().item()
 
 
@@ -189,6 +200,7 @@ def warmup_decay(t: int, steps: int, warmup: float = 0.3) -> float:
     """
     whole("steps", steps)
     within("warmup, a share of the steps,", warmup, ends=False)
+    within("t, the step,", t, high=math.inf)
     if t > steps:
         raise ValueError(
             f"step {t} of a schedule of {steps} steps: it is over. Make a new optimizer "

@@ -13,6 +13,6 @@ def raw(n: int, seed: int) -> Split:
     return Split(images, torch.arange(n) % 10)
 
 
-def dataset(n_train: int, n_test: int) -> Dataset:
+def dataset(n_train: int, n_test: int, name="mnist") -> Dataset:
     """A data set of noise that calls itself real."""
-    return Dataset("mnist", raw(n_train, 0), raw(n_test, 1), tuple("0123456789"), "here")
+    return Dataset(name, raw(n_train, 0), raw(n_test, 1), tuple("0123456789"), "here")

@@ -13,11 +13,14 @@ made too early).
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lessons_src.detector.checks import CAUSES, SYMPTOMS
 from lessons_src.detector.evidence import Evidence
 from lessons_src.detector.findings import FOLLOWS, KINDS, Finding, Findings
-from lessons_src.detector.watch import Snapshot
+from lessons_src.detector.watch import Snapshot, part
+
+LEAST = 16  # images: as many are to be learned by heart
 
 __all__ = ["KINDS", "Finding", "Findings", "check_training"]
 
@@ -53,11 +56,13 @@ def check_training(
     TypeError for arguments of the wrong form; an error of your own code comes through.
     """
     check_arguments(model, optimizer, train_epoch, evaluate, test, scheduler, best_state)
+    check_data_and_loss(train, test, loss_fn)
     seen = Evidence(model, loss_fn, optimizer, scheduler, best_state)
     of_scheduler = getattr(scheduler, "__dict__", None)
     snapshot = Snapshot(model, loss_fn, optimizer, of_scheduler, best_state)
     try:
         seen.observe(train_epoch, train, evaluate, test)
+        check_returned(seen.tests)
         snapshot.restore()
         found = [finding for check in CAUSES for finding in check(seen)]
         if not found:
@@ -92,3 +97,28 @@ def check_arguments(model, optimizer, train_epoch, evaluate, test, scheduler, be
         expect("best_state", best_state, is_state, "a state dict or a module")
     if (evaluate is None) != (test is None):
         raise ValueError("evaluate and test belong together: give both, or neither")
+
+
+def check_data_and_loss(train, test, loss_fn):
+    """TypeError or ValueError where there is too little to watch, or no loss function."""
+    if not callable(loss_fn) or isinstance(loss_fn, type):
+        raise TypeError(
+            f"loss_fn: expected a function of logits and labels, received {loss_fn!r}"
+        )
+    for name, data in {"train": train, "test": test}.items():
+        if data is None and name == "test":
+            continue
+        is_loader = isinstance(data, DataLoader)
+        total = len(data.dataset) if is_loader else part(name, data, 1).total
+        if total < LEAST:
+            raise ValueError(f"{name}: needs {LEAST} images at least, received {total}")
+
+
+def check_returned(tests):
+    """ValueError where an evaluation that ended gave nothing that could be looked at."""
+    for watch in tests:
+        if watch.complete and watch.returned is None:
+            raise ValueError(
+                "evaluate: returned None; let it return what it measures, the accuracy or "
+                "the loss"
+            )

@@ -10,18 +10,21 @@ from pathlib import Path
 from lessons_src.expect import expect, expect_type
 
 FOLDER = Path(__file__).parent
+BENCHMARKS = ("race", "cost", "classroom", "gpu", "bugs", "detector")
 
 
 def recorded(name: str) -> dict:
     """The record NAME.json; accuracies are shares from 0 to 1. FileNotFoundError says by
-    which command it is made."""
+    which command it is made, or which records there are."""
     expect_type("name", name, str)
-    path = FOLDER / f"{name}.json"
-    if not path.exists():
+    there = sorted(path.stem for path in FOLDER.glob("*.json"))
+    if name not in there:
         raise FileNotFoundError(
             f"{name} has not been recorded; it is made by:  {command_for(name)}"
+            if can_be_made(name)
+            else f"no record {name!r}; there are: {', '.join(there)}"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def line(name: str) -> str:
@@ -46,10 +49,21 @@ def line(name: str) -> str:
 
 def command_for(name: str) -> str:
     """The command that makes the record NAME.json."""
-    if name in ("race", "cost", "classroom", "gpu", "bugs", "detector"):
+    if name in BENCHMARKS:
         return f"python -m benchmarks.{name}"
     if name.startswith("ablation-"):
         return f"python -m benchmarks.ablations {name.removeprefix('ablation-')}"
-    # Made on a machine with a GPU
-    recipe = name.removesuffix("-cuda").removesuffix("-mps")
-    return f"python -m benchmarks.record {recipe}"
+    return f"python -m benchmarks.record {recipe_of(name)}"
+
+
+def recipe_of(name: str) -> str:
+    """The recipe of a record, which may be made on a machine with a GPU."""
+    return name.removesuffix("-cuda").removesuffix("-mps")
+
+
+def can_be_made(name: str) -> bool:
+    """Whether there is a command that makes the record NAME.json."""
+    from lessons_src.scale.run import RECIPES  # takes long, and is seldom needed
+
+    known = name in BENCHMARKS or name.startswith("ablation-")
+    return known or recipe_of(name) in RECIPES

@@ -4,6 +4,7 @@ They are written whole or not at all, and read only if they are what was written
 """
 
 import copy
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lessons_src.data import Split
-from lessons_src.expect import described, whole
+from lessons_src.expect import described, expect, whole
 from lessons_src.files import replacing
 from lessons_src.scale.description import description
 from lessons_src.scale.distributed import gather, on_rank_0, rank
@@ -30,6 +31,8 @@ def save(path, state: dict) -> None:
     model.state_dict(). The folder is made. Plain torch.load reads the file too.
     CheckpointError where the disk refuses; the old file is then still good.
     """
+    needed = "path must be that of a file: save(path, state)"
+    expect(isinstance(path, str | os.PathLike), needed, path)
     path = Path(path).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
 from lessons_src.train import History, TrainingError, batches, kept
-from lessons_src.train_checks import check_split, check_training, diverged
+from lessons_src.train_checks import check_split, check_training, checked, diverged
 
 
 def fit(
@@ -48,6 +48,7 @@ def fit(
     check_training(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
+    loss_fn = checked(loss_fn, split)
     network = replicate(model, len(split), batch_size)  # ranks
     history = History()
     with kept(history):

@@ -107,7 +107,7 @@ def test_on_a_gpu_the_graph_equals_its_steps(amp, monkeypatch):
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """`python -m benchmarks.gpu ...` on 60 + 20 noise images, and two targets."""
-    monkeypatch.setattr(data, "load", lambda name: noise.dataset(60, 20))
+    monkeypatch.setattr(data, "load", lambda name: noise.dataset(60, 20, name))
     monkeypatch.setattr(recipes, "HELD_OUT", 20)
     two = {name: gpu.TARGETS[name] for name in ("mnist-99", "fashion-93")}
     monkeypatch.setattr(gpu, "TARGETS", two)

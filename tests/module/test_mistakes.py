@@ -11,6 +11,7 @@ import io
 import math
 from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,22 +20,27 @@ import torch
 import torch.nn.functional as F
 from lesson_source import ROOT
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from lessons_src import data, figures, interactive, models, recipes, records, train
 from lessons_src.data import Dataset, Split
+from lessons_src.detector import check_training
+from lessons_src.muon import Muon, orthogonal
 from lessons_src.scale import checkpoint, distributed, graph, run
 from lessons_src.scale import fit as scale_fit
 
 MODULES = (
     "data download standin train train_checks models muon recipes published records "
-    "figures svg interactive files expect scale.checkpoint scale.description "
-    "scale.distributed scale.fit scale.graph scale.run"
+    "figures svg interactive files expect detector exercises scale.checkpoint "
+    "scale.description scale.distributed scale.fit scale.graph scale.run"
 )
 # Modules and functions that lessons do not call: what reaches them is checked before.
+# Of `exercises` they call checkers, which say what is wrong and raise nothing, and summary.
 INSIDE = """
-    download standin svg files expect published muon train_checks train.kept
-    train.History.last_epoch recipes.by_name recipes.Recipe.described
+    download standin svg files expect published train_checks data.check_name train.kept
+    models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.described
+    records.recipe_of records.can_be_made detector.check_arguments
+    detector.check_data_and_loss detector.check_returned
     figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
@@ -46,13 +52,14 @@ INSIDE = """
     fit.replicate graph.tensors_of run.end run.arguments run.whole_number
     run.run run.check_device run.check_writable run.load_for
     run.notices run.trained run.report run.write run.write_text
+    exercises
 """
 # Nothing can be given to them, or whatever is given is right.
 NOTHING_TO_GET_WRONG = """
     data.Dataset data.Dataset.normalised data.Dataset.std
     train.pick_device train.environment models.r3 models.r4 recipes.small
     recipes.light recipes.medium recipes.tiny recipes.mirrored_clothes
-    recipes.clothes recipes.wide_clothes records.command_for figures.Picture
+    recipes.wide_clothes records.command_for exercises.summary figures.Picture
     figures.Picture.png figures.Picture.size figures.Picture.html
     figures.Picture.words distributed.rank distributed.world_size distributed.gather
     distributed.on_rank_0 distributed.local_rank_0_first
@@ -78,6 +85,7 @@ recipe = recipes.OWN["mlp-97"]
 ALT = "what is to be seen in this picture"
 images = torch.zeros(2, 8, 8)
 on_meta = good.to("meta")
+twenty = Split(torch.rand(20, 1, 28, 28, generator=generator), torch.arange(20) % 10)
 
 
 class Untouched(nn.Linear):
@@ -96,8 +104,8 @@ def sgd(model, lr=0.1):
 
 def fit(split=good, epochs=1, model=None, optimizer=None, loop=train.fit, **options):
     """A training that is refused before a step is taken."""
-    model = model or Untouched()
-    return loop(model, split, epochs, optimizer or sgd(model), progress=False, **options)
+    model, options = model or Untouched(), {"progress": False} | options
+    return loop(model, split, epochs, optimizer or sgd(model), **options)
 
 
 def fit_by(scheduler_of, epochs=1):
@@ -105,6 +113,54 @@ def fit_by(scheduler_of, epochs=1):
     model = Untouched()
     optimizer = sgd(model)
     return fit(good, epochs, model, optimizer, scheduler=scheduler_of(optimizer))
+
+
+class Two(nn.Sequential):
+    """Two layers, with an optimizer that was made before the second was replaced."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(784, 10), nn.Linear(10, 10))
+        self.early = sgd(self)
+        self[2] = nn.Linear(10, 10)
+
+
+def fit_early(model):
+    return fit(model=model, optimizer=model.early)
+
+
+def frozen():
+    return Untouched().requires_grad_(False)
+
+
+def small():
+    """A network that may be run."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def mean_by(reduction):
+    return partial(F.cross_entropy, reduction=reduction)
+
+
+def without_gradients():
+    with torch.no_grad():
+        fit()
+
+
+def epoch(model, split, optimizer):
+    """A loop for the detector."""
+    for index in train.batches(len(split), 8):
+        optimizer.zero_grad()
+        F.cross_entropy(model(split.images[index]), split.labels[index]).backward()
+        optimizer.step()
+
+
+def detected(split=None, loss_fn=F.cross_entropy, **options):
+    model, split = small(), twenty if split is None else split
+    check_training(model, loss_fn, sgd(model), epoch, split, **options)
+
+
+def muon(*made_of, **options):
+    return Muon(*(made_of or [models.cnn((2,)).parameters()]), **{"lr": 0.1} | options)
 
 
 def over(optimizer):
@@ -153,6 +209,13 @@ def ints(*shape):
 
 MISTAKES = {
     "data.load": [
+        (
+            "container",
+            lambda: data.load("mnist", ""),
+            "root must be a folder, .*received ''",
+        ),
+        ("container", lambda: data.load("mnist", 5), "root must be a folder"),
+        ("container", lambda: data.load("mnist", notice="no"), "notice must be True or"),
         ("name", lambda: data.load("MNIST"), "no data set 'MNIST'; there are: mnist"),
         ("container", lambda: data.load(["mnist"]), "no data set"),
     ],
@@ -184,8 +247,22 @@ MISTAKES = {
         ("count", lambda: raw[torch.tensor(3)], "take split.images"),
     ],
     "data.Split.to": [("device", lambda: raw.to("gpu"), "device type")],
-    "data.Split.scaled": [("twice", lambda: raw.scaled().scaled(), "scaled already")],
+    "data.Split.scaled": [
+        (
+            "dtype",
+            lambda: Split(raw.images > 0, raw.labels).scaled(),
+            "pixels must be uint8 from 0 to 255, .*received .* torch.bool",
+        ),
+        ("dtype", lambda: Split(raw.images.to(torch.int8), raw.labels).scaled(), "int8"),
+        ("dtype", lambda: Split(raw.images.long(), raw.labels).scaled(), "torch.int64"),
+        ("twice", lambda: raw.scaled().scaled(), "scaled already"),
+    ],
     "data.Split.normalised": [
+        (
+            "dtype",
+            lambda: Split(raw.images > 0, raw.labels).normalised(0.1, 0.3),
+            "pixels must be uint8",
+        ),
         ("twice", lambda: raw.scaled().normalised(0.1, 0.3), "scaled already"),
         ("range", lambda: raw.normalised(0.1, 0.0), "std must be more than 0"),
         (
@@ -196,6 +273,7 @@ MISTAKES = {
         ("range", lambda: raw.normalised(0.1, math.nan), "std, of pixels"),
     ],
     "data.Split.hold_out": [
+        ("range", lambda: raw.hold_out(3, seed=2**64), "seed must be a whole number"),
         (
             "share",
             lambda: raw.hold_out(0.1),
@@ -214,6 +292,66 @@ MISTAKES = {
         ),
     ],
     "train.fit": [
+        (
+            "state",
+            lambda: fit_early(Two()),
+            "does not hold 2.weight, 2.bias: make it anew.*requires_grad_",
+        ),
+        (
+            "state",
+            lambda: fit(model=frozen(), optimizer=sgd(frozen())),
+            "none of the model's parameters",
+        ),
+        (
+            "state",
+            lambda: fit(model=(m := frozen()), optimizer=sgd(m)),
+            "asks for a gradient",
+        ),
+        ("state", without_gradients, "gradients are off"),
+        (
+            "container",
+            lambda: fit(loss_fn=mean_by("sum")),
+            "a batch's mean, received 'sum'",
+        ),
+        ("container", lambda: fit(loss_fn=mean_by("none")), "received 'none'"),
+        ("container", lambda: fit(loss_fn=None), "must be a function.*received None"),
+        ("container", lambda: fit(loss_fn="ce"), "must be a function.*received 'ce'"),
+        (
+            "container",
+            lambda: fit(model=small(), loss_fn=lambda z, y: F.cross_entropy(z, y).item()),
+            "a tensor of one number, the mean, received 2",
+        ),
+        (
+            "container",
+            lambda: fit(model=small(), loss_fn=lambda z, y: (z.sum(1) - y) ** 2),
+            "a tensor of one number",
+        ),
+        ("container", lambda: fit(scheduler=lambda t: 1), "a schedule of this optimizer"),
+        ("container", lambda: fit(scheduler=3), "a schedule of this.*received 3"),
+        ("container", lambda: fit_by(ReduceLROnPlateau), "stepped at every batch"),
+        (
+            "container",
+            lambda: fit(
+                model=(m := Untouched()), optimizer=torch.optim.LBFGS(m.parameters())
+            ),
+            "step.. needs no closure, received LBFGS",
+        ),
+        ("container", lambda: fit(progress="no"), "progress must be True"),
+        (
+            "dtype",
+            lambda: fit(Split(good.images.double(), good.labels)),
+            r"images must be torch.float32, as the model is: images.to\(torch.float32\)",
+        ),
+        (
+            "dtype",
+            lambda: fit(test=Split(good.images.double(), good.labels)),
+            "images must be torch.float32",
+        ),
+        (
+            "range",
+            lambda: fit(Split(good.images, good.labels + 2), model=small()),
+            "labels must be from 0 to 9, as there are 10 logits, received 10",
+        ),
         (
             "container",
             lambda: fit((good.images, good.labels)),
@@ -282,6 +420,26 @@ MISTAKES = {
         ("twice", lambda: fit_by(over), "step 3 of a schedule of 2 steps: it is over"),
     ],
     "train.evaluate": [
+        (
+            "container",
+            lambda: train.evaluate(Untouched(), good, loss_fn=nn.CrossEntropyLoss),
+            "must be a function.*received the class CrossEntropyLoss",
+        ),
+        (
+            "container",
+            lambda: train.evaluate(Untouched(), good, loss_fn=mean_by("sum")),
+            "a batch's mean, received 'sum'",
+        ),
+        (
+            "range",
+            lambda: train.evaluate(small(), Split(good.images, good.labels + 2)),
+            "labels must be from 0 to 9",
+        ),
+        (
+            "dtype",
+            lambda: train.evaluate(Untouched(), Split(good.images.double(), good.labels)),
+            "images must be torch.float32",
+        ),
         ("container", lambda: train.evaluate(Untouched(), (1, 2)), "must be a Split"),
         ("container", lambda: train.evaluate(Untouched, good), "model must be a Module"),
         ("dtype", lambda: train.evaluate(Untouched(), raw), "call .scaled"),
@@ -299,6 +457,13 @@ MISTAKES = {
         ("container", lambda: train.batches(9, 2, 0), "generator must be"),
     ],
     "train.accuracy": [
+        (
+            "range",
+            lambda: train.accuracy(torch.zeros(3, 2), ints(3) - 1),
+            "labels must be from 0 to 1, as there are 2 logits, received -1",
+        ),
+        ("range", lambda: train.accuracy(torch.zeros(3, 2), ints(3) + 2), "received 2"),
+        ("shape", lambda: train.accuracy(torch.zeros(3, 1), ints(3)), "K 2 or more"),
         (
             "container",
             lambda: train.accuracy([[1.0]], [0]),
@@ -326,6 +491,13 @@ MISTAKES = {
         ),
     ],
     "train.warmup_decay": [
+        (
+            "range",
+            lambda: train.warmup_decay(-3, 10),
+            "t, the step, must be.*received -3",
+        ),
+        ("range", lambda: train.warmup_decay(math.nan, 10), "t, the step, must be"),
+        ("container", lambda: train.warmup_decay("a", 10), "t, the step, must be"),
         (
             "count",
             lambda: train.warmup_decay(12, 10),
@@ -390,6 +562,17 @@ MISTAKES = {
     "models.mlp": [
         (
             "container",
+            lambda: models.mlp(784, 9, 10, activation=None),
+            "activation must be a class, as nn.ReLU is, received None",
+        ),
+        (
+            "container",
+            lambda: models.mlp(784, 9, 10, activation=F.relu),
+            "activation must be a class",
+        ),
+        ("name", lambda: models.mlp(784, 9, 10, activation="relu"), "received 'relu'"),
+        (
+            "container",
             lambda: models.mlp([784, 10]),
             r"each size in mlp\(784, 100, 10\).*received list",
         ),
@@ -402,14 +585,45 @@ MISTAKES = {
         ("range", lambda: models.mlp(784, 0, 10), "1 or more, received 0"),
     ],
     "models.cnn": [
+        (
+            "container",
+            lambda: models.cnn([(16,), (32,)]),
+            "each number of channels in .* received tuple",
+        ),
+        ("count", lambda: models.cnn(()), "groups of channels"),
+        (
+            "container",
+            lambda: models.cnn((4,), augment=models.RandomShift(2)),
+            "augment must be a list of layers",
+        ),
+        (
+            "container",
+            lambda: models.cnn((4,), augment=[models.RandomFlip]),
+            "augment must be a list of layers",
+        ),
+        (
+            "container",
+            lambda: models.cnn((4,), padded="no"),
+            "padded must be True or False",
+        ),
+        ("container", lambda: models.cnn((4,), flatten="no"), "flatten must be True"),
+        ("range", lambda: models.cnn((4,), kernel=2.5), "kernel must be a whole number"),
+        ("range", lambda: models.cnn((4,), size=28.0), "size must be a whole number"),
+        ("share", lambda: models.cnn((4,), dropout=math.nan), "dropout must be a number"),
         ("container", lambda: models.cnn(16, 32), r"groups of channels: cnn\(\(16,\)"),
         ("count", lambda: models.cnn(), "groups of channels"),
         ("range", lambda: models.cnn((8,), kernel=4, padded=True), "odd size"),
-        ("share", lambda: models.cnn((8,), dropout=-1.0), "between 0 and 1"),
+        ("share", lambda: models.cnn((8,), dropout=-1.0), "from 0 to 1"),
         ("shape", lambda: models.cnn((8,), size=4), "Kernel size can't be greater"),
     ],
-    "models.r1a": [("share", lambda: models.r1a(3.0), "between 0 and 1")],
-    "models.r1b": [("share", lambda: models.r1b(-1), "between 0 and 1")],
+    "models.r1a": [
+        ("share", lambda: models.r1a(3.0), "dropout must be a number from 0 to 1"),
+        ("share", lambda: models.r1a(math.nan), "dropout must be a number from 0 to 1"),
+    ],
+    "models.r1b": [
+        ("share", lambda: models.r1b(-1), "dropout must be a number from 0 to 1"),
+        ("share", lambda: models.r1b(True), "dropout must be .* received True"),
+    ],
     "models.cosine_filters": [
         ("range", lambda: models.cosine_filters(1), "k must be a whole number, 2 or more")
     ],
@@ -421,7 +635,42 @@ MISTAKES = {
             lambda: models.fix_first(models.cnn((4,))),
             "must be 1→48 channels|to be fixed",
         ),
+        (
+            "shape",
+            lambda: models.fix_first(nn.Sequential(nn.Conv2d(1, 16, (3, 5)))),
+            "of 3×5 must be 1→16 channels of 3×3 to be fixed",
+        ),
     ],
+    "muon.orthogonal": [
+        (
+            "range",
+            lambda: orthogonal(torch.eye(3), steps=-5),
+            "steps must be a whole number",
+        ),
+        ("dtype", lambda: orthogonal(ints(3, 3)), "needs a matrix .* float"),
+    ],
+    "muon.Muon": [
+        ("range", lambda: muon(adam_lr=-1), "adam_lr must be a number .* received -1"),
+        ("range", lambda: muon(adam_lr=math.nan), "adam_lr must be a number"),
+        ("range", lambda: muon(lr="a"), "lr must be a number"),
+        (
+            "count",
+            lambda: muon([]),
+            r"Muon\(model.parameters\(\), lr=0.1\), received None",
+        ),
+        ("container", lambda: muon(models.cnn((2,))), "received Conv2d"),
+        ("container", lambda: muon(small().named_parameters()), "received tuple"),
+        ("container", lambda: muon([{"params": []}]), "the parameters.*received dict"),
+        ("container", lambda: muon(nn.Linear(1, 1)), "the parameters.*received Linear"),
+    ],
+    "muon.Muon.add_param_group": [
+        (
+            "state",
+            lambda: muon().add_param_group({"params": [torch.zeros(2, 2, 3, 3)]}),
+            "made of all parameters at once",
+        )
+    ],
+    "muon.Muon.step": [("container", lambda: muon().step(lambda: 1), "takes no closure")],
     "models.MirrorAverage": [
         ("container", lambda: models.MirrorAverage(models.cnn), "model must be a Module")
     ],
@@ -429,6 +678,19 @@ MISTAKES = {
         ("shape", lambda: models.MirrorAverage(Untouched())(images), r"\(B, C, H, W\)")
     ],
     "recipes.Recipe": [
+        (
+            "name",
+            lambda: replace(recipe, dataset="MNIST"),
+            "no data set 'MNIST'; there are",
+        ),
+        ("name", lambda: replace(recipe, loss_fn="nll"), "loss_fn must be a function"),
+        ("container", lambda: replace(recipe, shuffle="no"), "shuffle must be True or"),
+        (
+            "shape",
+            lambda: replace(recipe, moments=0.13),
+            "moments must be None, or a mean",
+        ),
+        ("shape", lambda: replace(recipe, moments=(1, 2, 3)), "moments must be None"),
         ("count", lambda: replace(recipe, epochs=0), "epochs must be"),
         (
             "share",
@@ -446,6 +708,9 @@ MISTAKES = {
             "optimizer must be a function",
         ),
     ],
+    "recipes.clothes": [
+        ("container", lambda: recipes.clothes("no"), "fixed must be True or False")
+    ],
     "recipes.Recipe.start": [
         ("count", lambda: recipe.start(0, 0), "examples must be"),
         ("range", lambda: recipe.start(9, None), "seed must be"),
@@ -456,10 +721,24 @@ MISTAKES = {
             lambda: recipes.splits("mlp-97"),
             "recipe must be a Recipe, received 'mlp-97'",
         ),
-        ("name", lambda: recipes.splits(replace(recipe, dataset="x")), "no data set 'x'"),
+        (
+            "container",
+            lambda: recipes.splits(recipe, validation="no"),
+            "validation must be True or False, received 'no'",
+        ),
     ],
     "recipes.normalised": [
-        ("container", lambda: recipes.normalised(recipe, raw), "what data.load gives")
+        (
+            "name",
+            lambda: recipes.normalised(recipes.OWN["fashion-91"], whole),
+            "loaded must be fashion-mnist, .* received 'mnist'",
+        ),
+        (
+            "container",
+            lambda: recipes.normalised(recipe, whole, "no"),
+            "validation must be True or False",
+        ),
+        ("container", lambda: recipes.normalised(recipe, raw), "what data.load gives"),
     ],
     "recipes.run": [
         ("dtype", lambda: recipes.run(recipe, good, raw, 0), "call .scaled"),
@@ -468,17 +747,38 @@ MISTAKES = {
         ("name", lambda: recipes.run("mlp-97", good, good, 0), "recipe must be a Recipe"),
     ],
     "records.recorded": [
+        ("name", lambda: records.recorded("r5"), "no record 'r5'; there are: R1a, .*R5"),
+        ("name", lambda: records.recorded("../records/R5"), "no record"),
         (
             "name",
-            lambda: records.recorded("mnist99"),
-            "has not been recorded; it is made by",
+            lambda: records.recorded("mlp-97-cuda"),
+            "has not been recorded; it is made by:  python -m benchmarks.record mlp-97",
+        ),
+        (
+            "name",
+            lambda: records.recorded("mnist99-cuda"),
+            "no record 'mnist99-cuda'; there are: R1a",
         ),
         ("container", lambda: records.recorded(None), "name must be a str"),
     ],
     "records.line": [
         ("name", lambda: records.line("race"), "the record of a recipe, received 'race'")
     ],
+    "train.History.last_epoch": [
+        ("count", lambda: train.History().last_epoch(3), "this history is empty")
+    ],
     "figures.picture": [
+        (
+            "container",
+            lambda: figures.picture(plt.figure(), ALT, 5),
+            "caption must be a str",
+        ),
+        (
+            "container",
+            lambda: figures.picture(plt.figure(), ALT, None, "no"),
+            "measured must",
+        ),
+        ("name", lambda: figures.picture(plt.figure(), " " * 30), "alt must say"),
         (
             "container",
             lambda: figures.picture(plt.subplots(), ALT),
@@ -491,7 +791,9 @@ MISTAKES = {
         ),
         ("container", lambda: figures.picture(plt.figure(), None), "alt must say"),
     ],
-    "figures.put": [("container", lambda: figures.put(plt.figure()), "caption|Picture")],
+    "figures.put": [
+        ("container", lambda: figures.put(plt.figure()), "must be a Picture: show")
+    ],
     "figures.show": [
         ("container", lambda: figures.show(plt, ALT), "fig must be a Figure")
     ],
@@ -499,6 +801,15 @@ MISTAKES = {
         ("container", lambda: figures.show_images(raw, alt=ALT), "split.images")
     ],
     "figures.image_grid": [
+        (
+            "count",
+            lambda: grid(torch.zeros(5000, 4, 4)),
+            "1000 images at most.*received 5000",
+        ),
+        ("range", lambda: grid(images, columns=100_000), "columns must be .* 1 to 100"),
+        ("range", lambda: grid(images - 0.5), "values below 0 need signed=True"),
+        ("container", lambda: grid(images, signed="no"), "signed must be True or False"),
+        ("container", lambda: grid(images, caption=5), "caption must be a str"),
         ("container", lambda: grid(raw), "split.images"),
         ("shape", lambda: grid(torch.zeros(2, 3, 8, 8)), "one channel each"),
         ("shape", lambda: grid(torch.zeros(8, 8)), "one channel each"),
@@ -511,6 +822,11 @@ MISTAKES = {
         ("range", lambda: grid(images, size=-1), "size, in inches, must be"),
     ],
     "figures.curves": [
+        (
+            "container",
+            lambda: curves({"a": [1.0]}, logy="no"),
+            "logy must be True or False",
+        ),
         ("container", lambda: curves([1, 2]), "histories must be a dict"),
         ("count", lambda: curves({}), "histories must be a dict"),
         ("count", lambda: curves({"a": []}), "a curve is a list of numbers"),
@@ -529,6 +845,15 @@ MISTAKES = {
         ("range", lambda: curves({"a": [-1.0]}, logy=True), "numbers above 0"),
     ],
     "figures.confusion": [
+        (
+            "container",
+            lambda: confusion(ints(2), ints(2), set("abc")),
+            "class_names must be a list of words, in order, received set",
+        ),
+        ("container", lambda: confusion(ints(2), ints(2), 3), "class_names must be"),
+        ("container", lambda: confusion(ints(2), ints(2), None), "class_names must be"),
+        ("container", lambda: confusion(ints(2), ints(2), [0, 1]), "class_names must be"),
+        ("count", lambda: confusion(ints(0), ints(0), []), "class_names must be"),
         ("shape", lambda: confusion(ints(4, 1), ints(4)), r"must both be \(N,\)"),
         ("count", lambda: confusion(ints(4), ints(1)), r"must both be \(N,\)"),
         ("range", lambda: confusion(ints(2) - 1, ints(2)), "whole numbers from 0 to 3"),
@@ -538,7 +863,47 @@ MISTAKES = {
             "whole numbers",
         ),
     ],
+    "detector.check_training": [
+        ("container", lambda: detected(loss_fn="ce"), "loss_fn: expected a function"),
+        ("container", lambda: detected(loss_fn=None), "loss_fn: expected a function"),
+        (
+            "container",
+            lambda: detected(loss_fn=nn.CrossEntropyLoss),
+            "expected a function",
+        ),
+        (
+            "count",
+            lambda: detected(good[:0]),
+            "train: needs 16 images at least, received 0",
+        ),
+        (
+            "count",
+            lambda: detected(good[:1]),
+            "train: needs 16 images at least, received 1",
+        ),
+        (
+            "count",
+            lambda: detected(evaluate=train.evaluate, test=good[:1]),
+            "test: needs 16 images at least",
+        ),
+        (
+            "container",
+            lambda: detected(evaluate=lambda m, t: None, test=twenty),
+            "evaluate: returned None; let it return",
+        ),
+        ("container", lambda: detected([]), "train: expected a Split"),
+    ],
     "interactive.stepper": [
+        (
+            "container",
+            lambda: interactive.stepper({1: picture(), 2: picture()}, "k", start=[1]),
+            r"start \[1\] is not one of",
+        ),
+        (
+            "container",
+            lambda: interactive.stepper({1: picture(), 2: picture()}, "k", caption=5),
+            "caption must be a str, or None, received 5",
+        ),
         (
             "container",
             lambda: interactive.stepper([picture(), picture()], "k"),
@@ -558,6 +923,26 @@ MISTAKES = {
     ],
     "interactive.quiz": [
         (
+            "name",
+            lambda: interactive.quiz("q", {1: "x", "1": "y"}, 1),
+            "two choices read the same",
+        ),
+        (
+            "container",
+            lambda: interactive.quiz(None, {"a": "x", "b": "y"}, "a"),
+            "question must be words, received None",
+        ),
+        (
+            "name",
+            lambda: interactive.quiz(" ", {"a": "x", "b": "y"}, "a"),
+            "must be words",
+        ),
+        (
+            "container",
+            lambda: interactive.quiz("q", {"a": "x", "b": "y"}, ["a"]),
+            "is not one of",
+        ),
+        (
             "container",
             lambda: interactive.quiz("q", ["a", "b"], "a"),
             "answers must be a dict",
@@ -574,6 +959,11 @@ MISTAKES = {
         ),
     ],
     "checkpoint.save": [
+        (
+            "container",
+            lambda: checkpoint.save({"a": 1}, "/tmp/lessons-x.pt"),
+            r"path must be that of a file: save\(path, state\), received dict",
+        ),
         (
             "container",
             lambda: checkpoint.save("/tmp/lessons-x.pt", Untouched()),

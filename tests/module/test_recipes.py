@@ -32,7 +32,7 @@ def images(n=200, seed=0):
 def tiny(monkeypatch):
     """A data set of 200 noise images that calls itself real."""
     made = noise.dataset(200, 100)
-    monkeypatch.setattr(data, "load", lambda name: made)
+    monkeypatch.setattr(data, "load", lambda name: replace(made, name=name))
     return made
 
 
