@@ -41,7 +41,7 @@ INSTALLED = {
         "scikit-learn==1.6.1 ipywidgets==7.7.1 ipython==7.34.0 ipykernel==6.17.1 "
         "requests==2.32.4 tqdm==4.67.1",
     ),
-    "colab-early": (  # as above, with the torch that Colab had a year before
+    "early-colab": (  # as above, with the torch that Colab had a year before
         "3.12",
         "torch==2.9.1 torchvision==0.24.1 numpy==2.0.2 matplotlib==3.10.0 keras==3.14.1 "
         "scikit-learn==1.6.1 ipywidgets==7.7.1 ipython==7.34.0 ipykernel==6.17.1 "

@@ -196,7 +196,7 @@ def test_a_record_that_is_not_there_is_found(tmp_path, monkeypatch, capsys):
     exec(LOOK_UP, {})
     _, _, (first, second) = json.loads(capsys.readouterr().out)
     assert first.startswith("b: FileNotFoundError: bugs has not been recorded")
-    assert second.startswith("c: FileNotFoundError: R6 has not been recorded")
+    assert second.startswith("c: FileNotFoundError: no record 'R6'; there are: R1a")
 
 
 def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):
