@@ -4,6 +4,7 @@ They are written whole or not at all, and read only if they are what was written
 """
 
 import copy
+import io
 import os
 import pickle
 import zipfile
@@ -36,8 +37,11 @@ def save(path, state: dict) -> None:
     path = Path(path).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In memory first: torch makes of a Ctrl-C inside file.write a RuntimeError.
+        written = io.BytesIO()
+        torch.save(state, written)
         with replacing(path) as file:
-            torch.save(state, file)
+            file.write(written.getbuffer())
             file.flush()
             torch.load(file.name, weights_only=True)  # what cannot be read is not kept
     except (pickle.PickleError, AttributeError, TypeError) as error:
@@ -45,7 +49,7 @@ def save(path, state: dict) -> None:
             f"{path} was not written: the state may hold tensors, numbers and strings, "
             f"such as model.state_dict(), and not {described(state)} ({error})"
         ) from error
-    except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
+    except (OSError, RuntimeError) as error:  # RuntimeError: torch cannot read it back
         left = "nothing was written"
         if path.exists():
             left = "the checkpoint before it is unharmed"

@@ -2,9 +2,11 @@
 
 import copy
 import errno
+import io
 import math
 import os
 import random
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -14,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import lr_scheduler as lrs
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from lessons_src import train
+from lessons_src import files, train
 from lessons_src.data import Split
 from lessons_src.models import RandomShift
 from lessons_src.scale import checkpoint
@@ -167,15 +169,26 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert checkpoint.load(path) == {"epoch": 1} and os.listdir(tmp_path) == ["a.pt"]
 
 
-def test_a_disk_that_is_really_full():
-    """/dev/full: every write fails there, inside torch.save."""
-    if not os.path.exists("/dev/full"):
-        pytest.skip("no /dev/full on this system")
-    with (
-        pytest.raises((OSError, RuntimeError)),
-        open("/dev/full", "wb", buffering=0) as file,
-    ):
-        torch.save({"weights": torch.zeros(100_000)}, file)
+@pytest.mark.parametrize("at", [1, 2, 5, 9])
+def test_ctrl_c_while_a_checkpoint_is_written_is_a_ctrl_c(at, tmp_path, monkeypatch):
+    """Not "free some space", and not the end of the process: torch.save into a file
+    makes a RuntimeError of it, and aborts where the file is closed meanwhile."""
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"epoch": 1})
+    writes = iter(range(1, 100))
+
+    class Interrupted(io.FileIO):
+        def write(self, part):
+            if next(writes) == at:
+                raise KeyboardInterrupt
+            return super().write(part)
+
+    monkeypatch.setattr(files, "open", Interrupted, raising=False)
+    with suppress(KeyboardInterrupt):  # or it came too late, and all is written
+        checkpoint.save(path, {"epoch": 2, "weights": torch.zeros(100_000)})
+    monkeypatch.undo()
+    epoch = 1 if next(writes) == at + 1 else 2
+    assert checkpoint.load(path)["epoch"] == epoch and os.listdir(tmp_path) == ["a.pt"]
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -334,7 +334,7 @@ def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     screen = screen.decode()
     os.close(terminal)
     os.close(end)  # not before: what the process said last could be lost with it
-    assert process.wait(60) == 130 and process.stdout.read() == ""
+    assert (process.wait(60), process.stdout.read()) == (130, ""), screen[-2000:]
     assert "/16000 [" in screen and "batches/s" in screen
     (line,) = (x for x in screen.replace("\r", "\n").splitlines() if "error: " in x)
     assert "interrupted. The same command resumes from the last whole epoch." in line
