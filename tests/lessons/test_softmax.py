@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from extremes import extremes
 from lesson_source import close, definitions
 
+from lessons_src.train import accuracy
+
 LESSON = "softmax"
-FUNCTIONS = ("one_hot", "softmax_naive", "log_softmax", "softmax")
+FUNCTIONS = ("accuracy", "one_hot", "softmax_naive", "log_softmax", "softmax")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +102,13 @@ def test_other_rising_functions_do_not_ignore_a_bonus():
 def test_one_hot(page):
     """As F.one_hot, in float."""
     close(page["one_hot"](Y, K), F.one_hot(Y, K))
+
+
+def test_accuracy(page):
+    """As the module's: a tie goes to the first of the largest."""
+    close(page["accuracy"](Z, Y), accuracy(Z, Y))
+    tie = torch.tensor([[1.0, 2, 2], [3, 3, 0]])
+    assert page["accuracy"](tie, torch.tensor([1, 1])) == 0.5
 
 
 @extremes
