@@ -87,11 +87,16 @@ def pytest_report_header(config):
     return lines
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Collect garbage from here on, but do not look for it among what was imported: the
-    other half of `gc.disable()` above."""
+    other half of `gc.disable()` above. A worker, which runs many lessons, forks their
+    kernels."""
     gc.freeze()
     gc.enable()
+    if session.config.option.nbval and hasattr(session.config, "workerinput"):
+        import kernels  # a checkout's copy without tests needs none
+
+        session.config.add_cleanup(kernels.start_by_forking().close)
 
 
 def pytest_collection_modifyitems(items):
