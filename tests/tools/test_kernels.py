@@ -102,6 +102,7 @@ def both(stem, tmp_path_factory):
         kernel.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("about", SAME)
 def test_it_says_what_an_ordinary_kernel_says(both, about):
     """Of its surroundings, of numbers and pictures, and when something goes wrong."""
