@@ -141,7 +141,7 @@ def launch(
     pid = None
     if stem.fits(command, env, stdin, rest):
         place = {"cwd": str(cwd or os.getcwd()), "environment": env}
-        with open(os.devnull) as nothing:
+        with open(os.devnull, encoding="utf-8") as nothing:
             files = [nothing, stdout or 1, stderr or 2]
             files = [file if isinstance(file, int) else file.fileno() for file in files]
             try:

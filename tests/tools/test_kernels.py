@@ -185,7 +185,7 @@ VERSION = [sys.executable, "-m", "ipykernel_launcher", "--version"]
 def test_another_environment_brings_an_ordinary_kernel(light, monkeypatch):
     """The libraries may have read it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    with open(os.devnull, "w") as nothing:
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
         process = kernels.launch(process_of(light).stem, VERSION, stdout=nothing)
     assert isinstance(process, subprocess.Popen) and ends(process) == 0
 
@@ -203,7 +203,7 @@ def test_where_forks_are_not_safe_the_kernel_is_ordinary(library, tmp_path, monk
     """Where a library says something, makes a thread or is missing."""
     (tmp_path / "library_of_a_test.py").write_text(library, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with open(os.devnull, "w") as nothing:
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
         stem = kernels.Stem(["library_of_a_test"])
         process = kernels.launch(stem, VERSION, stdout=nothing)
     assert isinstance(process, subprocess.Popen)
