@@ -61,7 +61,7 @@ def process_of(kernel):
 
 def said(kernel, cell):
     """All that a cell makes a kernel say: kinds and contents, without process ids."""
-    message = kernel.kc.execute(cell, allow_stdin=False)
+    message = kernel.execute_cell_input(cell, allow_stdin=False)
     kernel.await_reply(message, timeout=60)
     parts = []
     while True:
@@ -140,7 +140,7 @@ def ends(process, seconds=10):
 
 def test_it_is_interrupted_and_goes_on(light):
     """As nbval does when a cell takes too long."""
-    message = light.kc.execute("import time; time.sleep(60)", allow_stdin=False)
+    message = light.execute_cell_input("import time; time.sleep(60)", False)
     time.sleep(0.5)
     light.interrupt()
     light.await_reply(message, timeout=10)
