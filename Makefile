@@ -5,7 +5,7 @@ BIN := .venv/bin
 COMPILE = uv pip compile --quiet $(UPGRADE) --config-file requirements/uv.toml
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: book zip pdf epub test sweep serve lessons lint bench publish-as pins clean
+.PHONY: book zip pdf epub test slow sweep serve lessons lint bench publish-as pins clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,10 @@ epub: .venv/installed book ## the whole book as an EPUB, formulas in MathML
 test: .venv/installed ## re-run every lesson, compare every output, run all tests
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
 		--no-loadscope-reorder --durations 10 --nbval lessons book tests
+
+slow: .venv/installed ## the tests that take seconds each: other processes, JupyterLab; in CI
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+		-m "slow and not sweep" --durations 10 tests
 
 sweep: .venv/installed ## the tests that are too long for make test; weekly in CI
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 -m sweep --durations 10 tests

@@ -21,6 +21,7 @@ STANDIN_HELP = (
     'A cell whose output depends on the data carries the tag "data"; what it promises '
     'may differ there: "promise_on_standin" in its metadata.'
 )
+DRAW_NO_PNG = "get_ipython().display_formatter.formatters['image/png'].enabled = False"
 LARGEST = 2 * 2**30  # bytes that a lesson's kernel may take: what the free machines have
 TOO_LARGE = (
     "This cell brings the lesson's memory to {peak:.1f} GiB; a reader's machine may have "
@@ -87,11 +88,16 @@ def pytest_report_header(config):
     return lines
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Collect garbage from here on, but do not look for it among what was imported: the
-    other half of `gc.disable()` above."""
+    other half of `gc.disable()` above. A worker, which runs many lessons, forks their
+    kernels."""
     gc.freeze()
     gc.enable()
+    if session.config.option.nbval and hasattr(session.config, "workerinput"):
+        import kernels  # a checkout's copy without tests needs none
+
+        session.config.add_cleanup(kernels.start_by_forking().close)
 
 
 def pytest_collection_modifyitems(items):
@@ -122,6 +128,8 @@ def pytest_runtest_call(item):
     """A cell's promise is tried in the lesson's kernel as soon as the cell has run, and
     the kernel's memory is looked at."""
     cell = getattr(item, "cell", None)
+    if cell is not None and not hasattr(item.parent, "peak"):  # the lesson's first
+        draw_no_png(item)
     if cell is not None and item.config.option.twice:
         kernel = item.parent.kernel
         message = kernel.execute_cell_input(cell.source, allow_stdin=False)
@@ -137,6 +145,15 @@ def pytest_runtest_call(item):
             item.raise_cell_error(str(broken))
     if cell is not None:
         bound_memory(item)
+
+
+def draw_no_png(item):
+    """Of a figure's two forms nbval compares the SVG alone: a third of its time."""
+    if not item.config.option.nbdime:
+        kernel = item.parent.kernel
+        message = kernel.kc.execute(DRAW_NO_PNG, silent=True, allow_stdin=False)
+        kernel.await_reply(message, timeout=60)
+        kernel.await_idle(message, timeout=60)
 
 
 def bound_memory(item):

@@ -133,13 +133,15 @@ class Picture:
             return caption_html(self.caption)
         return f'<p class="nn-alt"><i>{html.escape(self.alt)}</i></p>'
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        data = {
-            "image/svg+xml": standalone(self.svg),
-            "image/png": base64.b64encode(self.png()).decode(),
-            "text/plain": f"Figure: {self.alt}",
-        }
-        return data, {"image/png": {"alt": self.alt, **self.size()}}
+    def _repr_svg_(self):
+        return standalone(self.svg)
+
+    def _repr_png_(self):
+        words = {"alt": self.alt, **self.size()}
+        return base64.b64encode(self.png()).decode(), words
+
+    def __repr__(self):
+        return f"Figure: {self.alt}"
 
 
 def caption_html(caption: str) -> str:

@@ -97,6 +97,7 @@ def test_the_tools_as_pinned_are_measured(monkeypatch, capsys):
 # What changes the hash of the rules ----------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before, after, is_same",
     [
@@ -142,6 +143,7 @@ def run(monkeypatch, folder, *words):
     detector.main()
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_writes(monkeypatch, tmp_path, capsys):
     """Bugs with what was found, alarms on the sound, seconds, machine, and a line each."""
     run(monkeypatch, tmp_path)

@@ -262,6 +262,7 @@ def kill_at(n, kill) -> list:
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 def test_a_killed_command_resumes_to_the_same_record(tiny, tmp_path, monkeypatch):
     """SIGKILL in the last epoch of seed 1; the same command again computes that epoch alone,

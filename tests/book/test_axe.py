@@ -9,6 +9,7 @@ from accessible import LOOKS, open_all, set_look, violations
 from built_book import DESK, PAGES, PHONE, on_disk
 
 
+@pytest.mark.slow
 def test_search(visit):
     """The search dialog, opened, and the page of results."""
     tab = visit(on_disk(PAGES[0]), DESK)

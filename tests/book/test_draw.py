@@ -139,6 +139,7 @@ def test_drawings_are_those_of_the_seed(drawings):
     assert min(points) >= 0 and max(points) <= strokes.FIELD
 
 
+@pytest.mark.slow
 def test_drawings_are_read_and_worse_without_centring(parts):
     """At least 96.7 % are read (the table is computed here, as the page's own), and fewer
     without centring, and still fewer without scaling."""

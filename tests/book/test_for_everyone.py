@@ -39,6 +39,7 @@ CUT = """() => {
 }"""
 
 
+@pytest.mark.slow
 def test_paper_is_white_under_a_dark_screen(visit):
     """Printed from a dark screen: dark words, figures included; no closed fold, and no
     button that nobody can press."""
@@ -59,6 +60,7 @@ def test_paper_is_white_under_a_dark_screen(visit):
     assert tab.locator(".copybtn:visible, .prev-next-area:visible").count() == 0
 
 
+@pytest.mark.slow
 def test_a_readers_own_colours(visit):
     """Where the system has few colours of its own, nothing is a coloured ground alone."""
     tab = visit(on_disk(LESSON), theme="dark")
@@ -91,6 +93,7 @@ def test_a_readers_own_colours(visit):
     assert ground not in ends
 
 
+@pytest.mark.slow
 def test_enlarged_four_times_and_without_motion(visit):
     """A screen of 1280 pixels, enlarged to 400 %, has 320: nothing is cut. And nothing
     moves where the reader wants it so."""
@@ -104,6 +107,7 @@ def test_enlarged_four_times_and_without_motion(visit):
     assert moving == 0
 
 
+@pytest.mark.slow
 def test_read_aloud(visit):
     """A stepper's slider has a name once, and says the new frame once; a figure has its
     number and what is to be seen; a promise its range; a formula its MathML."""
@@ -135,6 +139,7 @@ def test_read_aloud(visit):
     assert hidden == 0
 
 
+@pytest.mark.slow
 def test_a_formula_is_copied_as_tex(visit):
     """A paragraph with its formulas, and half a formula, which is copied whole."""
     tab = visit(on_disk(LESSON))
@@ -176,6 +181,7 @@ def test_a_formula_is_copied_as_tex(visit):
     ), "what has no formula is copied by the browser"
 
 
+@pytest.mark.slow
 def test_panels_are_stacked_and_put_back(visit):
     """On a phone the second panel stands below the first, its borrowed numbers left of
     it; on a desk the drawing is the one that was stored."""
@@ -197,6 +203,7 @@ def test_panels_are_stacked_and_put_back(visit):
 # ---- no other host, and nothing of the machine that built the book ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["disk", "host"])
 def test_another_host_is_refused(browser, host, address):
     """A script, an image, a style sheet, a font, a request and a script's text from

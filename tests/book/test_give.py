@@ -110,6 +110,7 @@ def test_the_files_of_the_course_lie_beside_the_pages():
 # ---- The zip file ----
 
 
+@pytest.mark.slow
 @BUILT
 def test_the_zip_file_opens_without_a_network(tmp_path, browser):
     """A part of the book, packed twice: the same bytes; unpacked, its start page leads to
@@ -201,6 +202,7 @@ def is_whole(printed: bytes, chapters: list[dict]) -> None:
     assert pages == sorted(set(pages)) and pages[0] > 1
 
 
+@pytest.mark.slow
 @BUILT
 def test_pages_in_print(browser):
     """Two pages of the book, with cover and contents, bookmarks and links."""
@@ -263,6 +265,7 @@ def check_markup(tree) -> None:
         assert tag != "mtd" or not element.get("width")
 
 
+@pytest.mark.slow
 @BUILT
 def test_pages_as_epub(browser, tmp_path):
     """Two pages, one of them with formulas, figures, widgets and code."""

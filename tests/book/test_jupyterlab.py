@@ -21,6 +21,7 @@ from nbconvert import HTMLExporter
 from swept import some
 from traitlets.config import Config
 
+pytestmark = pytest.mark.slow
 SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # all cells are drawn
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',

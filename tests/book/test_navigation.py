@@ -75,6 +75,7 @@ def waits_for_section(tab, words: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_contents_follow_every_jump(visit):
     """A link in the contents, Back, a jump by a script, the last and shortest section, and
     the way up again: the contents and the bar know the section."""
@@ -101,6 +102,7 @@ def test_contents_follow_every_jump(visit):
     assert not tab.locator(".nn-place").is_visible()
 
 
+@pytest.mark.slow
 def test_the_bar_on_a_phone(visit):
     """Lesson, section and minutes left fit beside the buttons; minutes fall from the card's
     to none at the exercises; the line grows; a touch leads to the top."""
@@ -136,6 +138,7 @@ def test_the_bar_on_a_phone(visit):
     tab.wait_for_function("() => scrollY < 100")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["disk", "server", "exercises"])
 def test_the_notebook_can_be_taken_along(visit, host, way, tmp_path):
     """The button at the top gives the lesson's notebook as it is stored, byte for byte; so
@@ -158,6 +161,7 @@ def test_the_notebook_can_be_taken_along(visit, host, way, tmp_path):
     assert file.read_bytes() == (ROOT / f"{LESSON}.ipynb").read_bytes()
 
 
+@pytest.mark.slow
 def test_minutes_of_each_section(visit):
     """In the contents: those of all sections make up what the card says, but for
     rounding; exercises have minutes of their own."""

@@ -141,6 +141,7 @@ def test_lesson_is_used(visit, page):
     quizzes_answer(tab)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
 def test_page_over_http(visit, host, page):
     """A server gives what the disk gives: nothing is missing, in silence. Here in the

@@ -3,6 +3,7 @@ exported, erased, imported; and silence where a browser keeps nothing."""
 
 import json
 
+import pytest
 from built_book import HTML, LESSONS, PHONE, on_disk
 
 LESSON = next(page for page in LESSONS if page.endswith("_softmax"))
@@ -31,6 +32,7 @@ def answer(tab, number: int, right: bool) -> None:
             return
 
 
+@pytest.mark.slow
 def test_progress_is_kept(visit, tmp_path):
     """A lesson read, a quiz answered wrong and then right, and an exercise done are told at
     the lesson's foot, in the contents and on the welcome page. Exported, erased and
@@ -82,6 +84,7 @@ def test_progress_is_kept(visit, tmp_path):
     assert tally.inner_text().startswith(f"1 of {len(LESSONS)} lessons read · 1 of ")
 
 
+@pytest.mark.slow
 def test_a_file_that_someone_wrote_does_no_harm(visit):
     """What has not the form of progress is left out, and nothing of it becomes HTML."""
     lessons = {
@@ -97,6 +100,7 @@ def test_a_file_that_someone_wrote_does_no_harm(visit):
     assert exercises.startswith("0 of ")
 
 
+@pytest.mark.slow
 def test_a_browser_that_keeps_nothing(visit):
     """Not a word in the console (`visit` listens), the page works, the theme's colours
     change, and the buttons say why they do nothing."""
@@ -112,6 +116,7 @@ def test_a_browser_that_keeps_nothing(visit):
     assert "keeps nothing" in tab.locator(".nn-progress-tools").inner_text()
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_contents_have_their_ticks(visit):
     """The menu, which the theme moves into a dialog, shows what is read."""
     kept = json.dumps({"version": 1, "lessons": {"softmax": {"read": True}}})

@@ -45,6 +45,7 @@ def test_every_right_answer_passes(lesson, name, seed):
         assert solved, f"right answer {number} is refused: {message}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson", sorted({lesson for lesson, _ in TASKS}))
 def test_some_of_each_lesson(lesson):
     """One of each kind for each exercise of a lesson: the others are in the sweep."""

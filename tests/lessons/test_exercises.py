@@ -33,6 +33,7 @@ def checker(lesson, name) -> Exercise:
 BUILT_ON = {"chain_rule": ("Value", "as_value", "topological_order")}
 TASKS = list(tasks())
 MISTAKES = [(*task, hint) for task in TASKS for hint in checker(*task).mistakes]
+TRAIN = ("bugs_that_train_anyway", "fooled_and_unsure")  # at each mistake
 every_task = pytest.mark.parametrize(("lesson", "name"), TASKS)
 
 
@@ -81,7 +82,10 @@ def test_a_stub_is_not_attempted_yet(lesson, name):
 
 
 @every_seed
-@pytest.mark.parametrize(("lesson", "name", "hint"), MISTAKES)
+@pytest.mark.parametrize(
+    ("lesson", "name", "hint"),
+    [pytest.param(*m, marks=pytest.mark.slow) if m[0] in TRAIN else m for m in MISTAKES],
+)
 def test_a_known_mistake_is_caught_and_named(lesson, name, hint, seed):
     """Whatever inputs are drawn, and the message holds this mistake's own hint."""
     mistake = checker(lesson, name).mistakes[hint]

@@ -226,6 +226,7 @@ def source_of(*names):
     return "\n".join(found[name] for name in names)
 
 
+@pytest.mark.slow
 def test_two_ranks_train_like_one_process_and_like_the_library(page, tmp_path):
     """On two processes, with shares of 32 and 32 and with shares of 19 and 18: the weights
     are those of `fit`; so are those that DistributedDataParallel gives."""

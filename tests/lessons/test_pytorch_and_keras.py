@@ -279,6 +279,7 @@ def test_early_loss_is_that_of_the_last_steps(page):
 # Keras leaves nothing behind --------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_importing_keras_needs_no_home(tmp_path):
     """The page's own settings, where the home folder cannot be written: the backend is
     PyTorch on the CPU, and Keras makes no file of its own."""

@@ -43,6 +43,7 @@ def check(setting, **changes):
 # What is found -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_named(bug, digits):
     """Its kind is among the findings, and with it a sentence on what was seen. Weights,

@@ -19,6 +19,8 @@ from lessons_src import data, published, recipes
 from lessons_src.data import Split
 from lessons_src.detector import check_training
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -16,6 +16,7 @@ from lessons_src.scale import checkpoint, distributed
 from lessons_src.scale.checkpoint import CheckpointError
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

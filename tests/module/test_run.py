@@ -309,6 +309,7 @@ def heed_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal_and_ctrl_c(tmp_path):
     """On a terminal a bar counts batches; Ctrl-C ends it with one line that says how
     to go on, and status 130. (A process of its own, for the terminal and the signal.)"""

@@ -168,6 +168,7 @@ def looked_up(folder, pages) -> list[str]:
     return problems
 
 
+@pytest.mark.slow
 def test_the_module_beside_a_notebook_is_all_that_it_needs(tmp_path):
     """In an empty folder, without this checkout: what the pages with records import, and
     each record that they name. (All pages in one process: starting one costs seconds.)"""

@@ -27,6 +27,7 @@ TRUE_THERE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "metadata", "problem"),
     [
@@ -49,6 +50,7 @@ def test_what_is_wrong_in_a_lesson_is_found(tmp_path, source, metadata, problem)
         environments.execute(*run)
 
 
+@pytest.mark.slow
 def test_another_copy_of_the_module_is_found(tmp_path):
     """Alone in a folder, a lesson that takes lessons_src from a checkout is not ok."""
     lesson = tmp_path / "a.ipynb"
@@ -57,6 +59,7 @@ def test_another_copy_of_the_module_is_found(tmp_path):
         environments.run_alone(lesson, tmp_path / "run", Path(sys.executable), set())
 
 
+@pytest.mark.slow
 def test_what_a_lesson_changes_is_found(tmp_path):
     """A package that was replaced, and a file that was left."""
     lesson = tmp_path / "a.ipynb"

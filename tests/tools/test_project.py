@@ -241,6 +241,7 @@ def test_a_missing_python_gives_one_clear_sentence(bare, target):
     assert "needs Python 3.11 or newer" in run.stdout and "make PYTHON=" in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
 @pytest.mark.parametrize("target", some(["book", "test"], lambda t: t == "book"))
 def test_a_failed_download_gives_one_clear_sentence(bare, target):

@@ -139,6 +139,7 @@ print(json.dumps([first, sorted(second), sorted(set(keys) - set(STYLE))]))
 """
 
 
+@pytest.mark.slow
 def test_importing_leaves_the_readers_console_alone():
     """No module changes logging, warnings, random numbers, threads, signals or what is
     printed; and figures changes the style of matplotlib, which it says, and no more."""
