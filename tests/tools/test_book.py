@@ -147,7 +147,7 @@ def test_a_build_forgets_nothing(small):
     assert book.main() == 0
     first = (html / "lessons/01_softmax.html").read_text(encoding="utf-8")
     colab = re.findall(r'href="(https://colab[^"]+)"', first)
-    address = "github/someone/course/blob/main/lessons/01_softmax.ipynb"
+    address = f"github/someone/course/blob/{publish.tag()}/lessons/01_softmax.ipynb"
     assert colab == [f"https://colab.research.google.com/{address}"]
     assert "How does it get fast?" in first and ">Notation<" in first
 
