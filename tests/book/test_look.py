@@ -145,7 +145,7 @@ def test_code_that_is_cut_shows_that_it_goes_on(visit):
     for size in (DESK, PHONE):
         tab.set_viewport_size(size)
         try:  # an observer of sizes marks them, some frames later
-            tab.wait_for_function(SHADED, timeout=10_000)
+            tab.wait_for_function(SHADED, timeout=60_000)
         except TimeoutError:
             pytest.fail(
                 "cut code without a shade, or the reverse: pre[tabindex] in nn.css"
