@@ -125,7 +125,7 @@ def test_read_aloud(visit):
         arg=[said.element_handle(), frame.element_handle()],
     )
     tab.wait_for_function(
-        "said => said.textContent === ''", arg=said.element_handle(), timeout=5_000
+        "said => said.textContent === ''", arg=said.element_handle(), timeout=30_000
     )
     figure = tab.locator("main").get_by_role("figure", name="Figure 1", exact=True)
     assert figure.get_by_role("img").count() == 1

@@ -71,7 +71,7 @@ def waits_for_section(tab, words: str) -> None:
                 && named === words;
         }""",
         arg=[CURRENT, words],
-        timeout=10_000,
+        timeout=60_000,
     )
 
 

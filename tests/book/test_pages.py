@@ -247,7 +247,7 @@ def figures_are_reached(tab) -> None:
     is too wide is scrolled by a key, the others are asked if they would be."""
     boxes = tab.locator(".nn-figure:not(.nn-stepper *), .nn-stepper > .widget-box")
     try:  # observers of sizes lay panels anew, and do it after some frames
-        tab.wait_for_function(REACHED, timeout=10_000)
+        tab.wait_for_function(REACHED, timeout=60_000)
     except TimeoutError:
         pytest.fail("type below 8.5 px, or a figure that no key reaches: see type.js")
     for box in boxes.element_handles():
@@ -263,7 +263,7 @@ def figures_are_whole(tab, number: str) -> None:
     most = MOST_CUT.get(number, 0)
     try:
         done = f"most => (c => c.length <= most && c[0] !== 1)(({CUT})())"
-        tab.wait_for_function(done, arg=most, timeout=10_000)
+        tab.wait_for_function(done, arg=most, timeout=60_000)
     except TimeoutError:
         cut = tab.evaluate(CUT)
         pytest.fail(
