@@ -137,16 +137,19 @@ def check_same(path, state: dict, training: dict, epochs: int) -> None:
             f"{path} is no checkpoint of a training: name another file."
         )
     there = state["training"]
-    if "list of parameters" not in there:
+    if "list of layers" not in there:
         raise CheckpointError(
             f"{path} is of an earlier version of the course, which wrote down too little "
             "to resume safely. Delete the file, or name another."
         )
     for name in training | there:
-        if training.get(name) != there.get(name):
+        old, new = there.get(name), training.get(name)
+        if old != new:
+            if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+                old, new = next((o, n) for o, n in zip(old, new, strict=True) if o != n)
             raise CheckpointError(
-                f"{path} is of another training: its {name} is {there.get(name)}, not "
-                f"{training.get(name)}. Delete the file, or name another."
+                f"{path} is of another training: its {name} is {old}, not {new}. Delete "
+                "the file, or name another."
             )
     done = len(state["history"]["loss"])
     if done > epochs:

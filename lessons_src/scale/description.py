@@ -21,11 +21,14 @@ def description(model, split, optimizer, scheduler, generator, options, about) -
     The result holds numbers, strings, None, and lists and dicts of them, and is the
     same before and after steps of the same objects.
     """
-    loss_fn = options.get("loss_fn", F.cross_entropy)
+    loss_fn, test = options.get("loss_fn", F.cross_entropy), options.get("test")
     groups = optimizer.param_groups
     return {
         "network": [f"{name} {tuple(x.shape)}" for name, x in model.state_dict().items()],
+        "list of layers": [layer(*one) for one in model.named_modules()],
+        "list of frozen parameters": frozen(model),
         "data": f"{tuple(split.images.shape)} {fingerprint(split)}",
+        "test split": None if test is None else fingerprint(test),
         "batch size": options.get("batch_size", 64),
         "loss": loss(loss_fn, model),
         "optimizer": [
@@ -37,6 +40,21 @@ def description(model, split, optimizer, scheduler, generator, options, about) -
         "shuffling": None if generator is None else f"by seed {generator.initial_seed()}",
         **plain(about or {}),
     }
+
+
+def layer(name: str, module) -> list:
+    """Its place, its type, and the numbers and words that it was set up with."""
+    found = {}
+    for key, value in vars(module).items():
+        is_plain = isinstance(value, bool | int | float | str | tuple)
+        if is_plain and not key.startswith("_") and key != "training":
+            found[key] = plain(value)
+    return [name, type(module).__name__, found]
+
+
+def frozen(model) -> list[str]:
+    """The names of the parameters that ask for no gradient."""
+    return [name for name, p in model.named_parameters() if not p.requires_grad]
 
 
 def plain(value):

@@ -256,6 +256,36 @@ def test_a_training_that_is_done_is_not_done_again(tmp_path, split):
     assert again == whole and equal(other.state_dict(), model.state_dict())
 
 
+def test_another_padding_is_another_training(tmp_path, split):
+    """The shapes of all weights are the same."""
+
+    def resume(epochs, padding):
+        convolution = nn.Conv2d(1, 4, 3, padding=padding)
+        model = nn.Sequential(convolution, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        fit_with_checkpoint(tmp_path / "a.pt", model, split, epochs, sgd(model))
+
+    resume(1, padding=0)
+    with pytest.raises(CheckpointError, match=r"padding.: .0, 0.*not .*1, 1"):
+        resume(2, padding=1)
+
+
+@pytest.mark.parametrize("later", ["no test split", "a test split", "another"])
+def test_the_test_split_is_part_of_a_training(tmp_path, split, later):
+    """Else the accuracy of one epoch would be printed as that of another."""
+    path, other = tmp_path / "a.pt", Split(split.images[:40], (split.labels[:40] + 1) % 3)
+    tests = {
+        "no test split": (split[:40], None),
+        "a test split": (None, split[:40]),
+        "another": (split[:40], other),
+    }
+    first, second = tests[later]
+    fitted(split, 1, path, test=first)
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match="its test split is"):
+        fitted(split, 2, path, test=second)
+    assert path.read_bytes() == before
+
+
 OTHERS = {
     "batch size": {"batch_size": 17},
     "shuffling": {"generator": torch.Generator().manual_seed(1)},
@@ -335,11 +365,15 @@ def in_turn(optimizer, gamma):
     return lrs.SequentialLR(optimizer, parts, milestones=[2])
 
 
-def given(optimizer=sgd, schedule=None, loss_fn=cross_entropy):
+def given(
+    optimizer=sgd, schedule=None, loss_fn=cross_entropy, between=nn.ReLU, frozen=()
+):
     """A small model, and what `fit_with_checkpoint` is given beside it."""
     torch.manual_seed(1)
-    layers = [nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 3)]
+    layers = [nn.Flatten(), nn.Linear(64, 8), between(), nn.Linear(8, 3)]
     model = nn.Sequential(*layers)
+    for number in frozen:
+        model[number].requires_grad_(False)
     made = optimizer(model)
     options = {"scheduler": schedule and schedule(made), "loss_fn": loss_fn}
     return model, made, options | {"progress": False}
@@ -347,6 +381,13 @@ def given(optimizer=sgd, schedule=None, loss_fn=cross_entropy):
 
 def resumed(path, split, epochs, model, optimizer, options):
     return fit_with_checkpoint(path, model, split, epochs, optimizer, **options)
+
+
+class Shifted(RandomShift):
+    """On what is no image any more, nothing is shifted."""
+
+    def forward(self, x):
+        return x
 
 
 WEIGHT = torch.tensor([1.0, 2.0, 3.0])
@@ -417,6 +458,18 @@ CHANGES = {
         {"loss_fn": nn.CrossEntropyLoss(weight=WEIGHT)},
         {"loss_fn": nn.CrossEntropyLoss(weight=2 * WEIGHT)},
     ),
+    "another activation": ("list of layers", {}, {"between": nn.Tanh}),
+    "a setting of a layer": (
+        "list of layers",
+        {"between": partial(nn.Dropout, 0.3)},
+        {"between": partial(nn.Dropout, 0.9)},
+    ),
+    "a setting of a layer of the course": (
+        "list of layers",
+        {"between": partial(Shifted, 1)},
+        {"between": partial(Shifted, 0)},
+    ),
+    "a frozen layer": ("list of frozen parameters", {}, {"frozen": [1]}),
     "a partial with weights": (
         "loss",
         {"loss_fn": weighted},
@@ -498,11 +551,11 @@ def test_a_state_that_does_not_fit_leaves_everything_as_it_was(tmp_path, split):
 
 
 def test_an_old_file_that_says_too_little_is_refused(tmp_path, split):
-    """Before, neither schedules nor parameters were written down."""
+    """Before, neither layers nor the test split were written down."""
     path = tmp_path / "a.pt"
     fitted(split, 1, path)
     state = checkpoint.load(path)
-    del state["training"]["list of parameters"]
+    del state["training"]["list of layers"]
     checkpoint.save(path, state)
     with pytest.raises(CheckpointError, match="an earlier version of the course.*Delete"):
         fitted(split, 2, path)
@@ -517,6 +570,7 @@ def test_a_refusal_changes_nothing(tmp_path, split):
     model, optimizer, scheduler, generator = made(5)
     weights = {name: x.clone() for name, x in model.state_dict().items()}
     options = {"batch_size": 16, "scheduler": scheduler, "generator": generator}
+    options["test"] = split[:40]
     with pytest.raises(CheckpointError, match="holds 3 epochs, more than the 1 that are"):
         fit_with_checkpoint(path, model, split, 1, optimizer, **options)
     small = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
