@@ -20,10 +20,10 @@ from lessons_src.expect import expect, expect_type, flag, whole, within
 from lessons_src.train_checks import (
     check_class,
     check_dtype,
+    check_fit,
     check_generator,
     check_pair,
     check_split,
-    check_training,
     checked,
     device_of,
     diverged,
@@ -89,7 +89,7 @@ def fit(
     one call of four. TrainingError on a loss that is not finite; ValueError on input
     of the wrong form, before anything is trained.
     """
-    check_training(
+    check_fit(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
     flag("progress", progress)

@@ -10,7 +10,7 @@ from lessons_src.data import Split
 from lessons_src.expect import expect, expect_type, whole
 
 
-def check_training(
+def check_fit(
     model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
 ) -> None:
     """ValueError where `fit` would fail later, or train something else than is meant."""

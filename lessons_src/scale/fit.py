@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
 from lessons_src.train import History, TrainingError, batches, kept
-from lessons_src.train_checks import check_split, check_training, checked, diverged
+from lessons_src.train_checks import check_fit, check_split, checked, diverged
 
 
 def fit(
@@ -45,7 +45,7 @@ def fit(
         options = {"batch_size": batch_size, "scheduler": scheduler, "loss_fn": loss_fn}
         options |= {"test": test, "generator": generator, "progress": progress}
         return train.fit(model, split, epochs, optimizer, **options)
-    check_training(
+    check_fit(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
     loss_fn = checked(loss_fn, split)
