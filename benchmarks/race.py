@@ -14,8 +14,9 @@ and drawing start weights count for neither side.
 
 The tutorial's loop is a DataLoader over torchvision's data set, with the tutorial's
 network, optimizer and batch. It goes on for LIMIT seconds, the same for all. Its time is
-that up to the first epoch at which the *mean* test accuracy of all rounds reaches the
-goal; where no epoch does, the limit is its time and the ratio a lower bound. The course's
+that up to the first epoch at which the *mean* test accuracy of the rounds that came so
+far reaches the goal; for a round that did not, the limit is its time and the ratio a
+lower bound. The course's
 recipes have a fixed number of epochs and were tuned on held-out training images.
 
 A round takes 15 to 25 minutes on two cores. Every training is kept as it ends, in
@@ -243,22 +244,28 @@ def earlier(path: Path, limit: float) -> dict:
 
 
 def drop_changed(before: dict, now: dict, why: str | None) -> None:
-    """Take results of recipes that have changed out of the earlier rounds, and note it.
+    """Take results of recipes that have changed, or that no row has any more, out of the
+    earlier rounds, and note it.
 
     RecordError without a reason: a row is not renewed in silence.
     """
-    for name, mark in now.items():
+    raced = {name for one in before["raw"] for name in one["results"]}
+    for name in sorted(raced):
         rounds = [one for one in before["raw"] if name in one["results"]]
-        old = [one for one in rounds if one["results"][name].get("fingerprint") != mark]
-        if old and not why:
+        if name in now:
+            mark, what = now[name], "is not the one of the record"
+            rounds = [o for o in rounds if o["results"][name].get("fingerprint") != mark]
+        else:
+            what = "is in no row any more"
+        if rounds and not why:
             raise RecordError(
-                f"the recipe {name} is not the one of the record. --why REASON drops its "
-                f"{len(old)} results and writes the reason into the record."
+                f"the recipe {name} {what}. --why REASON drops its "
+                f"{len(rounds)} results and writes the reason into the record."
             )
-        for one in old:
+        for one in rounds:
             del one["results"][name]
-        if old:
-            note = {"name": name, "date": today(), "why": why, "dropped": len(old)}
+        if rounds:
+            note = {"name": name, "date": today(), "why": why, "dropped": len(rounds)}
             before["renewed"].append(note)
 
 
@@ -329,22 +336,33 @@ def race(targets: list[Target], args) -> None:
         settings |= {"limit": args.limit, "seed": len(rounds), "recipes": now}
         with tempfile.TemporaryDirectory() as root:
             rounds.append(Round(part, settings).run(Path(root)))
-        rows = table(TARGETS if args.writes else targets, rounds, args.limit)
-        with_floors(rows, TARGETS, rounds)
-        if not args.writes:
+        rows = rows_of(targets, rounds, args)
+        if args.writes:
+            write(rows, rounds, renewed, args)
+            part.unlink(missing_ok=True)
+        else:
             print("Nothing was written.")
-            continue
-        record = {"machine": rounds[-1]["machine"], "rounds": len(rounds)}
-        record |= {"limit": args.limit, "renewed": renewed, "targets": rows}
-        write_record("race", record | {"raw": rounds}, args)
-        part.unlink(missing_ok=True)
+    if args.rounds == 0:
+        write(rows_of(targets, rounds, args), rounds, renewed, args)
+
+
+def rows_of(targets: list[Target], rounds: list[dict], args) -> list[dict]:
+    rows = table(TARGETS if args.writes else targets, rounds, args.limit)
+    with_floors(rows, TARGETS, rounds)
+    return rows
+
+
+def write(rows: list[dict], rounds: list[dict], renewed: list[dict], args) -> None:
+    record = {"machine": rounds[-1]["machine"], "rounds": len(rounds)}
+    record |= {"limit": args.limit, "renewed": renewed, "targets": rows}
+    write_record("race", record | {"raw": rounds}, args)
 
 
 def arguments() -> argparse.Namespace:
     """The options of the command line; `writes` says whether there will be a record."""
     parser = options(__doc__)
     add, names = parser.add_argument, ", ".join(target.name for target in TARGETS)
-    add("--rounds", type=int, default=1, help="how many more (1)")
+    add("--rounds", type=int, default=1, help="how many more (1); 0: the table anew")
     add("--only", nargs="+", metavar="NAME", help=f"rows: {names}")
     limit = f"seconds after which a tutorial is stopped ({LIMIT})"
     add("--limit", type=float, default=LIMIT, metavar="SECONDS", help=limit)
@@ -354,11 +372,15 @@ def arguments() -> argparse.Namespace:
     unknown = set(args.only or []) - {target.name for target in TARGETS}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {names}")
-    if args.rounds < 1:
-        parser.error("--rounds must be 1 or more")
+    if args.rounds < 0:
+        parser.error("--rounds must be 0 or more")
     if args.limit <= 0:
         parser.error("--limit must be more than 0 seconds")
     args.writes = args.results is not None or (args.only is None and args.limit == LIMIT)
+    if args.rounds == 0 and not (args.writes and record_path("race", args).exists()):
+        parser.error(
+            "--rounds 0 makes the table of a record anew: there is none to be written"
+        )
     return args
 
 

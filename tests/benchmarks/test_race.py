@@ -86,10 +86,22 @@ def test_a_curve_that_never_reaches_counts_with_the_limit():
     assert side["accuracy"]["mean"] == 0.89
 
 
-def test_only_epochs_that_all_seeds_have_are_compared():
-    """A slow day's curve is shorter: the mean of an epoch is that of all seeds, or none."""
-    side = race_table.reach([curve(0.5, 0.6, 0.99), curve(0.5, 0.6)], 0.95, 5)
-    assert (side["epochs"], side["reached"]) == (2, False)
+def test_a_slow_round_does_not_hide_that_the_goal_was_reached():
+    """A slow day's curve is shorter: the mean of an epoch is that of the rounds that came so far,
+    a round that was cut counts with the limit, and the ratio is "at least"."""
+    curves = [curve(0.5, 0.6, 0.99), curve(0.5, 0.6)]
+    side = race_table.reach(curves, 0.95, 8)
+    assert (side["epochs"], side["reached"], side["cut"]) == (3, True, 1)
+    assert side["seconds"] == [6.0, 8] and side["accuracy"]["n"] == 1
+    side = race_table.reach([curve(0.5, 0.96, 0.7), curve(0.5, 0.93)], 0.95, 8)
+    assert (side["epochs"], side["reached"], side["cut"]) == (3, False, 2)
+    entry = row_of(
+        "fashion-91", R4=[curve(0.5, 0.6, 0.92), curve(0.5)], fashion_91=ours(0.92, 0.92)
+    )
+    assert (
+        entry["at_least"] and entry["ratio"]["low"] == 12 and entry["theirs"]["reached"]
+    )
+    assert entry["parts"]["product"] == pytest.approx((12 * 200) ** 0.5)
 
 
 def test_the_fastest_tutorial_counts():
@@ -142,10 +154,10 @@ def test_a_row_of_ratios():
     """R3 to 99 % in its second epoch, in 4 s; ours in half a second: 8 times, so the must of 40
     is missed. R1b, which took longer, stands among the others."""
     entry = row_of(
-        "mnist-99-quick",
+        "mnist-99-fast",
         R3=[curve(0.98, 0.991)] * 2,
         R1b=[curve(0.9, 0.95, 0.96)] * 2,
-        mnist_99_quick=ours(0.992, 0.990),
+        mnist_99_fast=ours(0.992, 0.990),
     )
     theirs = entry["theirs"]
     found = (theirs["recipe"], theirs["epochs"], theirs["published_epochs"])
@@ -413,6 +425,20 @@ def test_a_round_of_another_day_is_added(command, monkeypatch):
     assert [one["seed"] for one in record["raw"]] == [0, 1]
 
 
+def test_no_more_rounds_make_the_table_anew(command, tmp_path):
+    """From the rounds of the record alone; nothing is trained, and without a record nothing is
+    done."""
+    with pytest.raises(SystemExit):
+        command("--rounds", "0")
+    record = command()
+    (tmp_path / "race.json").write_text(
+        json.dumps(record | {"targets": []}), encoding="utf-8"
+    )
+    assert command("--rounds", "0") == record | {
+        "command": "python -m benchmarks.race --rounds 0"
+    }
+
+
 def test_a_changed_recipe_is_not_renewed_in_silence(command, monkeypatch):
     """Without a reason nothing is trained. With one, its results and no others are dropped, and
     the record says so."""
@@ -426,6 +452,24 @@ def test_a_changed_recipe_is_not_renewed_in_silence(command, monkeypatch):
     assert (note["name"], note["why"], note["dropped"]) == ("mlp-98", "half the batch", 1)
     rows = {entry["name"]: len(entry["dates"]) for entry in record["targets"]}
     assert rows == {"pass": 2, "mlp-97": 2, "mlp-98": 1}
+
+
+def test_a_recipe_that_leaves_the_race_is_noted(command, monkeypatch):
+    """A row with another recipe asks for a reason, too; the other rows keep their rounds."""
+    command()
+    monkeypatch.setattr(race, "TARGETS", ROWS[:2])
+    with pytest.raises(SystemExit, match="mlp-98 is in no row any more. --why"):
+        command("--force")
+    record = command("--force", "--why", "a smaller network")
+    (note,) = record["renewed"]
+    assert (note["name"], note["why"], note["dropped"]) == (
+        "mlp-98",
+        "a smaller network",
+        1,
+    )
+    rows = {entry["name"]: len(entry["dates"]) for entry in record["targets"]}
+    assert rows == {"pass": 2, "mlp-97": 2}
+    assert "mlp-98" not in record["raw"][0]["results"]
 
 
 def test_seconds_of_one_thread_and_of_two_do_not_meet(command, monkeypatch):
@@ -476,7 +520,7 @@ def test_any_setting_changes_the_fingerprint(change):
 
 def test_theirs_and_ours_take_turns():
     """Within a round each training comes once, theirs before the ones compared with it."""
-    expected = "pass R5 mlp-97 mlp-98 R3 R1b mnist-99-quick mnist-99.4-quick "
+    expected = "pass R5 mlp-97 mlp-98 R3 R1b mnist-99-fast mnist-99.4-quick "
     expected += "mnist-99.5-quick mnist-small R4 fashion-91 fashion-92 fashion-93"
     assert list(race.fingerprints(race_table.TARGETS)) == expected.split()
 
@@ -518,7 +562,8 @@ def test_some_rows_write_nothing_unless_a_folder_is_named(command, tmp_path):
     [
         (["--only", "mlp-100"], "unknown: mlp-100; there are: pass, mlp-97"),
         (["--limit", "0"], "must be more than 0 seconds"),
-        (["--rounds", "0"], "must be 1 or more"),
+        (["--rounds", "-1"], "must be 0 or more"),
+        (["--rounds", "0"], "there is none to be written"),
     ],
 )
 def test_wrong_arguments_are_answered(command, arguments, message, capsys):

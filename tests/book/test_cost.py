@@ -128,8 +128,10 @@ def test_a_lower_bound_is_called_one(page):
     missed = bound | {"what": "y", "ratio": None, "at_least": False, "parts": None}
     first = bound | {"what": "a pass"}
     alone = bound | {"what": "z", "theirs": None, "parts": None}
-    record = classroom(limit=20, targets=[first, bound, missed, alone])
+    renewed = [{"date": "2026-01-02", "why": "a new network"}]
+    record = classroom(limit=20, targets=[first, bound, missed, alone], renewed=renewed)
     shown, _ = page(race=record)
+    assert "Rows renewed: 1 (2026-01-02, a new network)." in shown
     by = "R, 9 epochs (its recipe: 4)"
     assert f"| x | {by} | at least 20.0 | 2.00 | at least 10 |" in shown
     assert f"| y | {by} | 20.0 | 2.00 | goal not reached |" in shown

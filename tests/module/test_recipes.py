@@ -96,7 +96,13 @@ def test_the_schedule_rises_and_ends_at_zero():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
 
 
-OWN_NETWORKS = [recipes.small, recipes.light, recipes.medium, recipes.tiny]
+OWN_NETWORKS = [
+    recipes.small,
+    recipes.light,
+    recipes.lighter,
+    recipes.medium,
+    recipes.tiny,
+]
 OWN_NETWORKS += [recipes.clothes, recipes.wide_clothes]
 
 
