@@ -23,7 +23,7 @@ from lessons_src.muon import Muon
 from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
 from lessons_src.train_checks import check_loss, check_split
 
-HELD_OUT = 10_000  # training images to tune on
+HELD_OUT = 10_000  # training images that tuning measures on, in place of the test split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,11 @@ def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
 
 
 def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
-    """Training and test split with the recipe's own normalisation."""
+    """Training and test split with the recipe's own normalisation.
+
+    validation: in their place the training split without images drawn at random, and
+    these images, for tuning.
+    """
     expect_type("recipe", recipe, Recipe)
     expect_type("loaded", loaded, Dataset, ": what data.load gives")
     needed = f"loaded must be {recipe.dataset}, on which {recipe.name} trains"
@@ -181,7 +185,8 @@ def small():
 
 
 def light(shift=0):
-    """Three convolutions, 34,274 parameters, 24 × 24 pixels; from all positions."""
+    """Three convolutions, 34,274 parameters, on 24 × 24 pixels; all places of the last maps
+    are read, in place of each map's maximum."""
     crop = Crop(24, shift=shift)
     return cnn((8,), (32,), (96,), augment=[crop], flatten=True, size=24)
 
@@ -220,6 +225,7 @@ def mirrored_clothes():
     return wide_clothes([RandomFlip()])
 
 
+# The number in a name is the test accuracy, in percent, that the recipe is made for.
 # Each `partial` below is the one that it names with some settings changed: `images` is
 # `digits` with another optimizer, a warm-up and channels last, so
 # images(name="mnist-99", network=small, epochs=1) is a Recipe of MNIST with batch_size 128

@@ -7,9 +7,12 @@ exercises of the lesson of its name. There
     def softmax_at(logits, T):
         return torch.softmax(logits / T, -1)
 
-makes `softmax_at` the checker: `softmax_at(answer)` compares the reader's function
-with the solution and prints one verdict. A checker never raises, whatever the answer
-does.
+makes `softmax_at` the checker: what is written there is the solution, and
+`softmax_at(answer)` compares the reader's function with it and prints one verdict. A
+checker never raises, whatever the answer does. `inputs` makes arguments from a `Draw`,
+whose `size` grows from trial to trial; `cases` are arguments that are always tried. The
+text beside a case, and beside the first mistake that answers as the reader does, is the
+hint that the reader gets.
 
 Where a statement forbids a ready-made function, `observe` watches the call:
 `observe=without(*SOFTMAX)` compares what the answer returns, and refuses an answer that
