@@ -375,7 +375,7 @@ def longest(step) -> float:
 
 
 def first_loss(seen) -> float:
-    """The first loss as a multiple of ln K, that of guessing; NaN where it is another."""
+    """The first loss as a multiple of log K, that of guessing; NaN where it is another."""
     for loss in seen.losses[:1]:
         if (
             loss.function in CLASSES
@@ -765,7 +765,7 @@ def check_first_loss(seen):
     if first_loss(seen) > 2:
         loss = seen.losses[0]
         value, K = mean_loss(loss), loss.logits.shape[1]
-        what = f"the first loss is {value:.3g}; ln {K} is {math.log(K):.3g}."
+        what = f"the first loss is {value:.3g}; log {K} is {math.log(K):.3g}."
         yield Finding("initial_loss", what)
 
 

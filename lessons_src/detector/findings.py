@@ -102,7 +102,7 @@ KINDS = {
     "softmax_twice": Kind(
         "softmax before a loss that applies it itself",
         "Cross-entropy takes probabilities for logits. It cannot fall below "
-        "ln(e + K - 1) - 1, which is 1.46 for ten classes, and gradients are small.",
+        "log(e + K - 1) - 1, which is 1.46 for ten classes, and gradients are small.",
         "Give the loss logits; apply softmax only to show probabilities.",
     ),
     "activation_on_logits": Kind(
@@ -225,8 +225,8 @@ KINDS = {
         "weights while it is trained.",
     ),
     "initial_loss": Kind(
-        "the first loss is far above ln K, that of guessing",
-        "Before training, the network should be unsure. A loss far above ln K means that "
+        "the first loss is far above log K, that of guessing",
+        "Before training, the network should be unsure. A loss far above log K means that "
         "it is sure, and wrong.",
         "Look at the size of the first logits, at the initialisation, at the loss.",
     ),
