@@ -451,6 +451,35 @@ BROKEN = [
         test_shuffled_tiles_hold_the_same_pixels,
         {},
     ),
+    (
+        "one_step",
+        "x + eps *",
+        "x + (eps + 0.01) *",
+        test_eps_0_changes_nothing,
+        {"name": "one_step"},
+    ),
+    (
+        "many_steps",
+        "moved, worst, least = x, x,",
+        "moved, worst, least = x + 0.01, x,",
+        test_eps_0_changes_nothing,
+        {"name": "many_steps"},
+    ),
+    (
+        "noise",
+        "x + eps *",
+        "x + (eps + 0.01) *",
+        test_eps_0_changes_nothing,
+        {"name": "one_step"},
+    ),
+    ("fit_temperature", "return T", "return -T", test_accuracy_is_unchanged, {}),
+    (
+        "fit_temperature",
+        "return T",
+        "return 3 * T",
+        test_nll_on_the_fitting_split_never_rises,
+        {},
+    ),
 ]
 
 

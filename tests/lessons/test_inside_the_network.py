@@ -494,6 +494,34 @@ BROKEN = [
         {},
     ),
     ("kept_direction", "(old, new)", "(old, new).abs()", test_kept_direction, {}),
+    (
+        "guided",
+        "F.relu(grad_input[0])",
+        "grad_input[0]",
+        test_guided_keeps_its_maps_where_saliency_does_not,
+        {},
+    ),
+    (
+        "similarity",
+        "others.flatten(1)",
+        "some.flatten(1)",
+        test_a_map_of_noise_passes,
+        {},
+    ),
+    (
+        "saliency",
+        "return gradient[:, 0]",
+        "return gradient[:, 0].abs()",
+        test_saliency_is_the_derivative_of_each_pixel,
+        {},
+    ),
+    (
+        "saliency",
+        "return gradient[:, 0]",
+        "return 2 * gradient[:, 0]",
+        test_eq_linear_pieces,
+        {},
+    ),
 ]
 
 
