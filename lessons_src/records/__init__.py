@@ -38,13 +38,41 @@ def line(name: str) -> str:
         return str(error)
     expect("accuracy" in record, "a line is for the record of a recipe", name)
     accuracy, machine = record["accuracy"], record["machine"]
-    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     spread = "" if accuracy["sd"] is None else f" ± {100 * accuracy['sd']:.2f}"
     return (
         f"{name}: {100 * accuracy['mean']:.2f}{spread} %, n = {accuracy['n']}, "
         f"{record['seconds']['mean']:.1f} s "
-        f"({machine['name']}, {machine['device']}, {threads})"
+        f"({machine['name']}, {machine['device']}, {threads_of(record)})"
     )
+
+
+def machine_of(record: dict) -> str:
+    """When and on what a record was measured, in a line."""
+    expect_type("record", record, dict, ", as recorded(name) gives it")
+    machine = record["machine"]
+    made = f"{record['date']}, {machine['name']}, {threads_of(record)}"
+    return f"{made}, PyTorch {machine['torch']}"
+
+
+def threads_of(record: dict) -> str:
+    """With how many threads a record was measured: "1 thread", "2 threads"."""
+    threads = record["machine"]["threads"]
+    return "1 thread" if threads == 1 else f"{threads} threads"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown; every column after the first holds numbers.
+
+    heads: a text for each column. rows: as many texts each. ValueError on other lengths.
+    """
+    for row in rows:
+        expect(
+            len(row) == len(heads),
+            f"a row of the table must have {len(heads)} texts, as many as there are heads",
+            len(row),
+        )
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def command_for(name: str) -> str:

@@ -212,7 +212,7 @@ def test_planners_see_no_reporting_code():
     """Of the code, only what is theirs to change or to read: the plan's formulas."""
     shown = [c.source for c in CODE if not {"remove-input", "setup"} & set(tags(c))]
     for source in shown:
-        assert re.match(r"def (plan|busy)\(|show_plans\(", source), (
+        assert re.match(r"def (plan|busy)\(|plans = ", source), (
             f"tag the cell remove-input:\n{source}"
         )
 
@@ -233,7 +233,7 @@ def test_the_axis_begins_where_something_is(page):
     namespace["show"] = lambda *args, **kwargs: None
     namespace["poster"]()
     low, high = plt.gcf().axes[0].get_xlim()
-    first = min(ours for _, _, ours, ratio, _ in list(namespace["goals"]())[1:] if ratio)
+    first = min(ours for _, _, ours, ratio in namespace["goals"][1:] if ratio)
     plt.close("all")
     assert 0 < math.log(first / low) / math.log(high / low) < 0.1, "mend xlim in poster()"
 

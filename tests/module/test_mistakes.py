@@ -39,7 +39,7 @@ MODULES = (
 INSIDE = """
     download standin svg files expect published train_checks data.check_name train.kept
     models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.described
-    records.recipe_of records.is_for_later detector.check_arguments
+    records.recipe_of records.is_for_later records.threads_of detector.check_arguments
     detector.check_data_and_loss detector.check_returned
     figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
@@ -758,6 +758,12 @@ MISTAKES = {
     ],
     "records.line": [
         ("name", lambda: records.line("race"), "the record of a recipe, received 'race'")
+    ],
+    "records.machine_of": [
+        ("name", lambda: records.machine_of("race"), "as recorded.* received 'race'")
+    ],
+    "records.table": [
+        ("shape", lambda: records.table(["a", "b"], [["1"]]), "have 2 texts.* received 1")
     ],
     "train.History.last_epoch": [
         ("count", lambda: train.History().last_epoch(3), "this history is empty")
