@@ -369,3 +369,26 @@ def test_a_record_that_no_command_makes_names_those_that_are_there(name):
         FileNotFoundError, match=f"no record '{name}'; there are: R1a, .*race"
     ):
         records.recorded(name)
+
+
+def test_a_machine_in_a_line():
+    """When, on what, with how many threads and which PyTorch; one thread is singular."""
+    machine = {"name": "a processor", "threads": 1, "torch": "2.9"}
+    record = {"date": "2026-01-02", "machine": machine}
+    made = "2026-01-02, a processor, 1 thread, PyTorch 2.9"
+    assert records.machine_of(record) == made
+    machine["threads"] = 2
+    assert records.machine_of(record) == made.replace("1 thread", "2 threads")
+
+
+def test_a_table_is_markdown():
+    """Heads, then the rows; the first column holds words, the others numbers."""
+    made = records.table(["to", "s", "times"], [["a", "1.0", "2"], ["b", "3.0", "40"]])
+    rows = [
+        "| to | s | times |",
+        "| --- | --: | --: |",
+        "| a | 1.0 | 2 |",
+        "| b | 3.0 | 40 |",
+    ]
+    assert made.splitlines() == rows
+    assert records.table(["alone"], []) == "| alone |\n| --- |"

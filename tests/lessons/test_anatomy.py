@@ -18,6 +18,12 @@ LABELS = {
     "failure": "Goes wrong on purpose",
 }
 NAMES = [path.stem for path in LESSONS]
+PAGES = [f"../book/{path.stem}" for path in sorted((ROOT / "book").glob("*.ipynb"))]
+REPORTS = r"(record\w*|measured|show_\w+|\w*_row|shown_\w+)"  # names of reporting helpers
+UNTIL_MENDED = {  # by lesson: reporting helpers that are still defined there
+    "gradients_to_trust": {"short"},
+    "published_results": {"spread", "table"},
+}
 every_lesson = pytest.mark.parametrize("lesson", NAMES)
 
 
@@ -314,12 +320,60 @@ def test_code_is_what_one_would_write(lesson):
     for cell in read(lesson):
         assert not re.search(r"\bbetween\(|\bstandin\b|\bsay\(|# fmt:", cell.source)
         assert "lessons_src.check" not in cell.source
-        assert not re.search(
-            r"^def (record\w*|measured|show_record|\w*_row|shown_\w+)\(",
-            cell.source,
-            re.M,
-        )
+        assert not re.search(rf"^def {REPORTS}\(", cell.source, re.M)
         assert max(map(len, cell.source.splitlines()), default=0) <= 95
+
+
+@pytest.mark.parametrize("page", NAMES + PAGES)
+def test_no_reporting_helper_hides_in_a_fold(page):
+    """A folded cell that prints, and any cell of a page, defines no function that only
+    brings numbers into a form: those are the module's, where they are tested."""
+    found = set()
+    for cell in code(page):
+        if "solution" in tags(cell) or (page in NAMES and cell in read(page)):
+            continue
+        tree = ast.parse(cell.source)
+        prints = bool({"print", "Markdown"} & called(tree))
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        found |= {
+            node.name
+            for node in functions
+            if re.fullmatch(REPORTS, node.name)
+            or {"print", "Markdown"} & called(node)
+            or (prints and gives_text(node))
+        }
+    surplus = found - UNTIL_MENDED.get(page.partition("_")[2], set())
+    assert not surplus, (
+        f"{', '.join(sorted(surplus))}: write it where it is used, or use line, machine_of "
+        "or table of lessons_src.records"
+    )
+
+
+def called(tree) -> set[str]:
+    """The names of the functions and methods that are called."""
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {getattr(f, "id", getattr(f, "attr", "")) for f in calls}
+
+
+def gives_text(function) -> bool:
+    """Whether it returns or yields an f-string, a joined text, or a name for one."""
+    nodes = list(ast.walk(function))
+    texts = {
+        target.id
+        for node in nodes
+        if isinstance(node, ast.Assign) and is_text(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    given = [n.value for n in nodes if isinstance(n, ast.Return | ast.Yield) and n.value]
+    return any(is_text(v) or isinstance(v, ast.Name) and v.id in texts for v in given)
+
+
+def is_text(value) -> bool:
+    if isinstance(value, ast.IfExp):
+        return is_text(value.body) or is_text(value.orelse)
+    joins = isinstance(value, ast.Call) and getattr(value.func, "attr", "") == "join"
+    return isinstance(value, ast.JoinedStr) or joins
 
 
 @every_lesson
