@@ -24,6 +24,7 @@ from tools.ranges import bounds
 
 CALL = "__import__('tools.promises').promises.kept({conditions!r}, globals())"
 LOWEST, HIGHEST = -(10**9), 10**9
+FEW = 10  # a range from 0 to so many is taken for one of a count
 
 
 class Broken(AssertionError):
@@ -123,6 +124,39 @@ def can_fail(condition: str, names: dict) -> bool:
             except Exception:  # other values may not fit the expression: no evidence
                 continue
     return False
+
+
+def true_by_definition(condition: str) -> str | None:
+    """Why a condition that `can_fail` lets pass promises nothing, as far as its words tell;
+    else None.
+
+    A share lies in [0, 1], a count of a few in 0 to n, whatever a lesson computes: other
+    numbers in their place, which is what `can_fail` tries, are none that it could compute.
+    """
+    tree = ast.parse(condition.strip(), mode="eval").body
+    if isinstance(tree, ast.BoolOp) and isinstance(tree.op, ast.Or):
+        if any(is_switch(part) for part in tree.values):
+            return "where the switch is set it says nothing"
+        return None
+    low, expression, high = bounds(condition) or (None, "0", None)
+    inside = ast.parse(expression, mode="eval").body
+    is_computed = any(isinstance(node, ast.BinOp) for node in ast.walk(inside))
+    if low != 0 or is_computed:  # a difference or a ratio may lie anywhere
+        return None
+    if high == 1:
+        return "a share or a probability lies there by definition"
+    if high in range(2, FEW + 1):
+        return "a count of so many lies there by definition"
+    return None
+
+
+def is_switch(part: ast.expr) -> bool:
+    """`on_gpu` or `not on_gpu`."""
+    return isinstance(part, ast.Name) or (
+        isinstance(part, ast.UnaryOp)
+        and isinstance(part.op, ast.Not)
+        and isinstance(part.operand, ast.Name)
+    )
 
 
 def spoiled(value) -> Iterator:
