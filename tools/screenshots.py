@@ -1,6 +1,7 @@
 """Pictures of the built book's pages: `python -m tools.screenshots FOLDER [WORD …]`.
 
-Widths 1280 and 390, light and dark. With words, only pages whose name holds one of them.
+Light and dark, at the widths 1280 and 390, or at others: `--widths 768 2560`. With words,
+only pages whose name holds one of them.
 `python -m tools.screenshots --readme` makes the three pictures of the README anew.
 """
 
@@ -26,16 +27,16 @@ README = {
         None,
     ),
 }
-COLOURS = 64  # of a picture: few enough for a small file, more than one sees
+COLOURS = 256  # of a picture, the most that it can list: with 64, orange-red turns brown
 
 
-def main(folder: str, words: list[str]) -> None:
+def main(folder: str, words: list[str], widths: list[int]) -> None:
     """Write PAGE-WIDTH-THEME.png for each page, width and theme."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for width, theme in itertools.product((1280, 390), ("light", "dark")):
+        for width, theme in itertools.product(widths, ("light", "dark")):
             tab = browser.new_page(
                 viewport={"width": width, "height": 900},
                 color_scheme=theme,
@@ -89,10 +90,17 @@ if __name__ == "__main__":
     parser.add_argument(
         "words", nargs="*", help="what a page's name has to hold, one of them"
     )
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs="+",
+        default=[1280, 390],
+        help="of the screen, in pixels",
+    )
     arguments = parser.parse_args()
     if arguments.readme:
         readme()
     elif arguments.folder:
-        main(arguments.folder, arguments.words)
+        main(arguments.folder, arguments.words, arguments.widths)
     else:
         parser.error("name a folder, or say --readme")
