@@ -3,6 +3,7 @@
 The browser, and where these tests are skipped: conftest.py.
 """
 
+import gzip
 import json
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from collections import Counter
 import pytest
 from accessible import LOOKS, open_all, set_look, violations_once
 from built_book import DESK, HTML, LESSONS, PAGES, PHONE, ROOT, on_disk
+from built_book import page as built_page
 from playwright.sync_api import TimeoutError
 from swept import some
 
@@ -89,8 +91,11 @@ CUT = """() => [...document.querySelectorAll('figure.nn-figure > svg[role=img]')
 # How many a phone cuts off, by lesson. These numbers only fall: a new figure is whole.
 MOST_CUT = {"01": 1, "04": 1, "05": 2, "06": 1, "07": 3, "08": 2, "09": 2, "10": 1}
 MOST_CUT |= {"11": 1, "14": 1, "16": 1, "18": 4, "20": 2, "22": 1, "A1": 1}
+WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large screen
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
+HEAVIEST = 250_000  # bytes of a lesson's page, as a server sends it: compressed
+MOST_BYTES = {"18": 283_000, "19": 306_000}  # heavier ones, until mended: these only fall
 # Screens without a picture where it is more than 4: numbers that only fall, too.
 MOST_DESERT = {"20": 4.3, "21": 4.1}
 # Where lines that are wrong, or two libraries, must be read.
@@ -118,8 +123,8 @@ def test_page(visit, page):
     figures_are_reached(tab)
     figures_are_whole(tab, number_of(page))
     is_not_too_wide(tab, 320)
-    tab.set_viewport_size(DESK)
-    fits_a_desk(tab)
+    fits_a_desk(tab, WIDTHS[PAGES.index(page) % len(WIDTHS)])
+    fits_a_desk(tab, DESK["width"])
     if page in LESSONS:
         is_seen_before_it_is_read(
             tab, number_of(page), CODE_IS_THE_SUBJECT.get(page, 0.25)
@@ -129,6 +134,15 @@ def test_page(visit, page):
         breaks_no_rule(
             tab, LOOKS[PAGES.index(page) % len(LOOKS)]
         )  # last: it thins the page
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("page", PAGES)
+def test_every_width(visit, page):
+    """Every page between a tablet and a large screen; `test_page` takes one width each."""
+    tab = visit(on_disk(page))
+    for width in WIDTHS:
+        fits_a_desk(tab, width)
 
 
 @pytest.mark.parametrize("page", some(LESSONS, lambda page: page in USED))
@@ -141,13 +155,24 @@ def test_lesson_is_used(visit, page):
     quizzes_answer(tab)
 
 
+@pytest.mark.parametrize("page", LESSONS)
+def test_a_lesson_is_light(page):
+    """A phone on a slow line has a lesson's page within some seconds."""
+    built = built_page(page).encode()
+    size = len(gzip.compress(built, compresslevel=6))
+    assert size <= MOST_BYTES.get(number_of(page), HEAVIEST), (
+        f"{size:,} bytes: coarser coordinates in a figure of many points, an image instead "
+        "of many rectangles, fewer frames of a stepper"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [PAGES[0], LESSONS[0]])
 def test_page_over_http(visit, host, page):
     """A server gives what the disk gives: nothing is missing, in silence. Here in the
     light; and when the screen becomes dark, so does the page."""
     tab = visit(f"{host}/{page}.html")
-    fits_a_desk(tab)
+    fits_a_desk(tab, DESK["width"])
     tab.set_viewport_size(PHONE)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     for theme in ("light", "dark"):
@@ -208,11 +233,12 @@ def is_not_too_wide(tab, width: int) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
 
 
-def fits_a_desk(tab) -> None:
-    """One search field, one title, nothing too wide."""
+def fits_a_desk(tab, width: int) -> None:
+    """At this width: one search field, one title, nothing too wide."""
+    tab.set_viewport_size({"width": width, "height": DESK["height"]})
     assert tab.locator(f":is({SEARCH}):visible").count() == 1
     assert tab.locator("h1:visible").count() == 1
-    assert tab.evaluate("document.documentElement.scrollWidth") <= DESK["width"]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width, width
 
 
 def unveil(tab) -> None:
