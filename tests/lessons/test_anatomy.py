@@ -24,6 +24,13 @@ UNTIL_MENDED = {  # by lesson: reporting helpers that are still defined there
     "gradients_to_trust": {"short"},
     "published_results": {"spread", "table"},
 }
+MOST_ORANGE = {  # by lesson: cells in which orange means something else; these only fall
+    "images_as_tensors": 2,
+    "training_well": 1,
+    "fast_cnn": 1,
+    "gpus": 3,
+    "many_machines": 3,
+}
 every_lesson = pytest.mark.parametrize("lesson", NAMES)
 
 
@@ -468,6 +475,21 @@ def test_uses_the_shared_palette(lesson):
     for cell in code(lesson):
         for hexcode in re.findall(r"#[0-9a-fA-F]{6}\b", cell.source):
             assert hexcode.lower() in PALETTE.values(), hexcode
+
+
+@pytest.mark.parametrize("page", NAMES + PAGES)
+def test_orange_is_what_others_have_published(page):
+    """The colour of the block "Published elsewhere": a cell that draws in it names what was
+    published, printed, or shown in a tutorial, or one of the recipes R1a to R5."""
+    draws = r"(?m)^(?!from ).*\bORANGE\b"
+    names = r"(?i)publish|printed|tutorial|\bR[1-5][ab]?\b|that loop"
+    others = [
+        c.source.splitlines()[0]
+        for c in code(page)
+        if re.search(draws, c.source) and not re.search(names, c.source)
+    ]
+    most = MOST_ORANGE.get(page.partition("_")[2], 0)
+    assert len(others) <= most, f"take SKY, PURPLE, … of lessons_src.figures in: {others}"
 
 
 @every_lesson
