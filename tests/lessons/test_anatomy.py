@@ -28,6 +28,7 @@ MOST_ORANGE = {  # by lesson: cells in which orange means something else; these 
     "images_as_tensors": 2,
     "training_well": 1,
     "fast_cnn": 1,
+    "cnn_fashion_mnist": 1,
     "gpus": 3,
     "many_machines": 3,
 }
