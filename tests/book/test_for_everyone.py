@@ -94,6 +94,35 @@ def test_a_readers_own_colours(visit):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "parts"),
+    [
+        ("book/draw", ".nn-draw-field, .nn-draw button"),
+        ("book/playground", ".pg-surface, .pg button"),
+    ],
+)
+def test_a_readers_own_colours_where_one_draws(visit, page, parts):
+    """The field to draw in and every button keep an edge that is seen, and the bars of the
+    ten digits a colour of the reader's."""
+    tab = visit(on_disk(page), theme="dark")
+    tab.emulate_media(forced_colors="active", color_scheme="dark")
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    tab.locator(parts).first.wait_for()
+    edges = tab.locator(parts).evaluate_all("""all => all
+        .filter(e => e.checkVisibility())
+        .map(e => [getComputedStyle(e), e])
+        .map(([style, e]) => [e.className || e.innerText,
+            style.borderTopColor, parseFloat(style.borderTopWidth)])""")
+    unseen = [name for name, colour, width in edges if colour == ground or width == 0]
+    assert len(edges) > 4 and not unseen, "no edge: see forced-colors in draw.css"
+    bars = tab.locator(".nn-draw-bar i").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert len(bars) >= (10 if page == "book/draw" else 0)
+    assert ground not in bars, "a bar in the colour of its ground"
+
+
+@pytest.mark.slow
 def test_enlarged_four_times_and_without_motion(visit):
     """A screen of 1280 pixels, enlarged to 400 %, has 320: nothing is cut. And nothing
     moves where the reader wants it so."""
