@@ -41,13 +41,17 @@ def test_the_next_mirror_is_tried(tiny, server, tmp_path, monkeypatch):
     assert any("/nothing/" in path for path in server.asked)
 
 
+def with_another_pixel(packed):
+    """A whole .gz file in which one bit of one image differs: only its SHA-256 tells."""
+    content = bytearray(gzip.decompress(packed))
+    content[500] ^= 1
+    return gzip.compress(content)
+
+
 def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, capsys):
-    """One flipped bit in transit: the SHA-256 differs, nothing of it is kept, and it
-    is said."""
+    """Another file than the published one: nothing of it is kept, and it is said."""
     name = "/MNIST/raw/" + data.FILES[0]
-    altered = bytearray(server.served[name])
-    altered[20] ^= 1
-    server.served[name] = bytes(altered)
+    server.served[name] = with_another_pixel(server.served[name])
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     assert data.load("mnist", root=tmp_path).standin
     printed = capsys.readouterr().out
@@ -60,14 +64,12 @@ def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, cap
 
 
 def test_a_damaged_local_file_is_replaced(tiny, server, tmp_path, monkeypatch):
-    """The SHA-256 is checked at every load: a flipped byte on disk is seen, and
+    """The SHA-256 is checked at every load: one other pixel on disk is seen, and
     mended."""
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     data.load("mnist", root=tmp_path)
     file = tmp_path / "MNIST/raw" / data.FILES[0]
-    damaged = bytearray(file.read_bytes())
-    damaged[20] ^= 1
-    file.write_bytes(damaged)
+    file.write_bytes(with_another_pixel(file.read_bytes()))
     assert not data.load("mnist", root=tmp_path).standin
     assert file.read_bytes() == tiny[data.FILES[0]]
 
