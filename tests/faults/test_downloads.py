@@ -183,7 +183,7 @@ def endless(handler, body):
 
 def much_first(handler, body):
     """Enough for a while, and then a byte at a time."""
-    answer(handler, bytes(5000), length=6000)
+    answer(handler, bytes(2**14), length=2**14 + 100)
     for _ in range(60):
         handler.wfile.write(b"0")
         time.sleep(0.05)
