@@ -1,10 +1,10 @@
 """Run lessons as other machines would: `python -m tools.environments NAME … [options]`.
 
-Names with an installation of their own (`colab`, `oldest`, `newest`): the packages below,
-then the wheel of lessons_src. Each lesson is run alone in an empty folder. It has to run
-without an error and without a word on stderr, to keep its promises, to take its data from
-LESSONS_DATA and lessons_src from the wheel, and to leave no file; nothing that was
-installed may be replaced.
+Names with an installation of their own (`colab`, `oldest`, `newest`, …): the Python and the
+packages below, then the wheel of lessons_src. Where that Python is missing, nothing is run.
+Each lesson is run alone in an empty folder. It has to run without an error and without a
+word on stderr, to keep its promises, to take its data from LESSONS_DATA and lessons_src
+from the wheel, and to leave no file; nothing that was installed may be replaced.
 
 Names that vary one thing in this environment (`threads`, `locale`, `path`, …; `cheap` for
 all of them): the lessons are compared with what is stored, as in `make test`.
@@ -14,6 +14,7 @@ The exit status is 1 where anything failed. The logs and the lessons as run are 
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tools import promises, store
 
 ROOT = store.ROOT
 
+NEWEST = "torch torchvision numpy keras ipykernel"
 # name -> the Python, and what pip installs before the wheel. Keras is for the appendix,
 # whose last comparison needs 3.14: before, Keras laid out images in memory in another way.
 INSTALLED = {
@@ -53,7 +55,8 @@ INSTALLED = {
         "scikit-learn==1.3.0 ipywidgets==7.7.0 ipython==7.34.0 ipykernel==6.17.1 "
         "requests==2.28.0 tqdm",
     ),
-    "newest": ("3.13", "torch torchvision numpy keras ipykernel"),
+    "newest": ("3.13", NEWEST),
+    "python-3.14": ("3.14", NEWEST),
 }
 
 # name -> what differs here. "copy": a copy of the checkout, in a folder of that name.
@@ -112,8 +115,10 @@ def main(arguments: list[str]) -> int:
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="lessons-"))).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     table = {}
-    for name in chosen(options.names):
-        run = prepared(name, folder, options.python)
+    names = chosen(options.names)
+    pythons = {n: options.python or python_for(n) for n in names}  # before any takes time
+    for name, python in pythons.items():
+        run = prepared(name, folder, python)
         for lesson in lessons:
             start = time.perf_counter()
             try:
@@ -140,12 +145,11 @@ def chosen(names: list[str]) -> list[str]:
     return found
 
 
-def prepared(name: str, folder: Path, python: str | None):
+def prepared(name: str, folder: Path, python: str):
     """What runs one lesson in this environment, and raises Wrong."""
     if name in VARIED:
-        return lambda lesson: compare(name, lesson, folder, python or sys.executable)
-    version, packages = INSTALLED[name]
-    other, before = install(folder / name, packages.split(), python or found(version))
+        return lambda lesson: compare(name, lesson, folder, python)
+    other, before = install(folder / name, INSTALLED[name][1].split(), python)
     return lambda lesson: run_alone(lesson, folder / f"{name}-run", other, before)
 
 
@@ -164,13 +168,43 @@ def print_table(table: dict) -> None:
 # --- an installation of its own ------------------------------------------------------
 
 
-def found(version: str) -> str:
-    """The command of this Python version where there is one, else this Python."""
-    command = f"python{version}"
-    if shutil.which(command) and not subprocess.call([command, "-c", ""]):
-        return command
-    print(f"no {command} here: this Python is taken; --python PATH names another")
-    return sys.executable
+def python_for(name: str) -> str:
+    """The Python that an environment is for: this one, or the one in its line above."""
+    if name in VARIED:
+        return sys.executable
+    version = INSTALLED[name][0]
+    if python := found(version):
+        return python
+    raise SystemExit(
+        f"{name} is for Python {version}, which is not here: neither as python{version} "
+        f"nor in {pyenv()}. Install it (pyenv install {version}), or name it by --python."
+    )
+
+
+def found(version: str) -> str | None:
+    """A Python of this version: this one, one on the path, or the newest of pyenv's."""
+    patches = pyenv().glob(f"versions/{version}.*/bin/python")
+    pyenvs = sorted(patches, key=lambda p: [*map(int, re.findall(r"\d+", p.parts[-3]))])
+    on_path = shutil.which(f"python{version}")
+    for python in (sys.executable, on_path, *map(str, reversed(pyenvs))):
+        if python and version_of(python) == version:
+            return python
+    return None
+
+
+def pyenv() -> Path:
+    """The folder of pyenv, which puts only one version's commands to work at a time."""
+    return Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+
+
+def version_of(python: str) -> str:
+    """As 3.12; empty where the command does not run, like a version that pyenv hides."""
+    code = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        run = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    except OSError:
+        return ""
+    return run.stdout.strip()
 
 
 def install(venv: Path, packages: list[str], python: str) -> tuple[Path, set[str]]:

@@ -1,5 +1,6 @@
 """What the fault tests share: a small data set of our own behind a server on this
-machine, a full disk, and processes that are another user's."""
+machine, a full disk, and processes that are another user's. With -v they end with a table
+of the faults."""
 
 import contextlib
 import gzip
@@ -16,6 +17,27 @@ import pytest
 import torch
 
 from lessons_src import data, standin
+
+
+def pytest_runtest_setup(item):
+    """A test's claim goes with its result: how the fault ends."""
+    claim = " ".join((item.obj.__doc__ or "").split())
+    item.user_properties.append(("claim", claim))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """The table of `pytest -v -m "" tests/faults`: fault, how it ends, seconds."""
+    if config.get_verbosity() < 1:
+        return
+    terminalreporter.write_line("| fault | how it ends | seconds |\n|---|---|---|")
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            claim = dict(report.user_properties).get("claim")
+            if report.when == "call" and claim is not None:
+                name = report.nodeid.split("::test_")[1].replace("_", " ")
+                ends = claim if outcome == "passed" else "FAILED"
+                line = f"| {name} | {ends} | {report.duration:.1f} |"
+                terminalreporter.write_line(line)
 
 
 def idx_files(n_train=6, n_test=3):

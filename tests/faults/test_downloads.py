@@ -3,6 +3,7 @@ right data, or in the stand-in with the reason."""
 
 import gzip
 import os
+import re
 import signal
 import socket
 import stat
@@ -41,13 +42,17 @@ def test_the_next_mirror_is_tried(tiny, server, tmp_path, monkeypatch):
     assert any("/nothing/" in path for path in server.asked)
 
 
+def with_another_pixel(packed):
+    """A whole .gz file in which one bit of one image differs: only its SHA-256 tells."""
+    content = bytearray(gzip.decompress(packed))
+    content[500] ^= 1
+    return gzip.compress(content)
+
+
 def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, capsys):
-    """One flipped bit in transit: the SHA-256 differs, nothing of it is kept, and it
-    is said."""
+    """Another file than the published one: nothing of it is kept, and it is said."""
     name = "/MNIST/raw/" + data.FILES[0]
-    altered = bytearray(server.served[name])
-    altered[20] ^= 1
-    server.served[name] = bytes(altered)
+    server.served[name] = with_another_pixel(server.served[name])
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     assert data.load("mnist", root=tmp_path).standin
     printed = capsys.readouterr().out
@@ -60,14 +65,12 @@ def test_an_altered_download_is_refused(tiny, server, tmp_path, monkeypatch, cap
 
 
 def test_a_damaged_local_file_is_replaced(tiny, server, tmp_path, monkeypatch):
-    """The SHA-256 is checked at every load: a flipped byte on disk is seen, and
+    """The SHA-256 is checked at every load: one other pixel on disk is seen, and
     mended."""
     monkeypatch.setenv("LESSONS_MIRROR", server.address)
     data.load("mnist", root=tmp_path)
     file = tmp_path / "MNIST/raw" / data.FILES[0]
-    damaged = bytearray(file.read_bytes())
-    damaged[20] ^= 1
-    file.write_bytes(damaged)
+    file.write_bytes(with_another_pixel(file.read_bytes()))
     assert not data.load("mnist", root=tmp_path).standin
     assert file.read_bytes() == tiny[data.FILES[0]]
 
@@ -178,30 +181,42 @@ def endless(handler, body):
         handler.wfile.write(bytes(2**16))
 
 
+def much_first(handler, body):
+    """Enough for a while, and then a byte at a time."""
+    answer(handler, bytes(2**14), length=2**14 + 100)
+    for _ in range(60):
+        handler.wfile.write(b"0")
+        time.sleep(0.05)
+
+
 def bomb(handler, body):
-    """20 MB of zeros in 20 kB, to be unpacked on the way."""
-    answer(handler, gzip.compress(bytes(20_000_000)), Content_Encoding="gzip")
+    """5 MB of zeros in 20 kB, to be unpacked on the way."""
+    packed = gzip.compress(bytes(5_000_000), compresslevel=1)
+    answer(handler, packed, Content_Encoding="gzip")
 
 
+LOOP = "TooManyRedirects|too slow|ReadTimeout"
+# What the mirror does, and the reason that the notice gives.
 MIRRORS = {
-    "status 403": lambda h, body: answer(h, b"", 403),
-    "status 404": lambda h, body: answer(h, b"", 404),
-    "status 429": lambda h, body: answer(h, b"", 429, Retry_After="3600"),
-    "status 500": lambda h, body: answer(h, b"", 500),
-    "status 503": lambda h, body: answer(h, b"", 503),
-    "no content": lambda h, body: answer(h, b"", 204),
-    "a page": lambda h, body: answer(h, b"<html>Sign in to this network</html>"),
-    "half": lambda h, body: answer(h, body[: len(body) // 2], length=len(body)),
-    "too short a length": lambda h, body: answer(h, body, length=len(body) // 2),
-    "length is no number": lambda h, body: answer(h, body, length="much"),
-    "a byte too many": lambda h, body: answer(h, body + b"0"),
-    "nothing": lambda h, body: time.sleep(2),
-    "a redirect loop": lambda h, body: answer(h, b"", 302, Location=h.path),
-    "a reset": reset,
-    "a byte at a time": drip,
-    "headers a byte at a time": drip_headers,
-    "endless": endless,
-    "a bomb": bomb,
+    "status 403": (lambda h, body: answer(h, b"", 403), "status 403"),
+    "status 404": (lambda h, body: answer(h, b"", 404), "status 404"),
+    "status 429": (lambda h, b: answer(h, b"", 429, Retry_After="3600"), "status 429"),
+    "status 500": (lambda h, body: answer(h, b"", 500), "status 500"),
+    "status 503": (lambda h, body: answer(h, b"", 503), "status 503"),
+    "no content": (lambda h, body: answer(h, b"", 204), "status 204"),
+    "a page": (lambda h, body: answer(h, b"<html>Sign in here</html>"), "something else"),
+    "half": (lambda h, b: answer(h, b[: len(b) // 2], length=len(b)), "ProtocolError"),
+    "too short a length": (lambda h, b: answer(h, b, length=9), "something else"),
+    "length is no number": (lambda h, body: answer(h, body, length="much"), "ValueError"),
+    "a byte too many": (lambda h, body: answer(h, body + b"0"), "something else"),
+    "nothing": (lambda h, body: time.sleep(2), "too slow|ReadTimeout"),
+    "a redirect loop": (lambda h, b: answer(h, b"", 302, Location=h.path), LOOP),
+    "a reset": (reset, "ProtocolError|ConnectionError"),
+    "a byte at a time": (drip, "too slow"),
+    "headers a byte at a time": (drip_headers, "too slow"),
+    "much, then a byte at a time": (much_first, "too slow"),
+    "endless": (endless, "too large"),
+    "a bomb": (bomb, "something else"),
 }
 
 
@@ -209,21 +224,54 @@ MIRRORS = {
 def test_a_mirror_that_misbehaves(tiny, server, tmp_path, monkeypatch, capsys, fault):
     """The next one gives the right data; where it is the only one, the stand-in serves,
     the notice names it with the reason, and nothing of it is kept."""
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    server.behave, reason = MIRRORS[fault]
+    monkeypatch.setattr(download, "TIMEOUT", 0.3 if "too slow" in reason else 8)
     monkeypatch.setattr(download, "LARGEST", 2**22)
-    server.behave = MIRRORS[fault]
     monkeypatch.setenv("LESSONS_MIRROR", server.address + "/bad")
     start = time.perf_counter()
     assert data.load("mnist", tmp_path).standin
     assert time.perf_counter() - start < 10
     host = server.address.removeprefix("http://")
-    assert f"({host}: " in capsys.readouterr().out
+    assert re.search(rf"\({host}: [^;]*({reason})", capsys.readouterr().out)
     assert not (tmp_path / "MNIST").exists()
+    monkeypatch.setattr(
+        download, "TIMEOUT", 8
+    )  # the good one may be slow on a busy machine
     good = f"{server.address}/MNIST/raw/"
     source = dict(data.SOURCES["mnist"], mirrors=(good,))
     monkeypatch.setitem(data.SOURCES, "mnist", source)
     loaded = data.load("mnist", tmp_path)
     assert not loaded.standin and len(loaded.train) == 6
+
+
+def test_a_slow_mirror_is_waited_for(monkeypatch):
+    """Longer than a mirror that says nothing, where it keeps above the slowest rate."""
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "SLOWEST", 20)  # 4 bytes in each wait
+
+    def fetch(url, content, errors):
+        for _ in range(30):
+            content.extend(b"ab")
+            time.sleep(0.02)
+
+    monkeypatch.setattr(download, "_fetch", fetch)
+    assert download._fetched("http://127.0.0.1:9/") == b"ab" * 30
+
+
+def test_the_bar_shows_how_much_has_come(tiny, server, tmp_path, monkeypatch):
+    """It ends where the file does, and knows the size that the mirror names."""
+    bars = []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            bars.append(self)
+            super().__init__(**options)
+
+    monkeypatch.setattr(download, "tqdm", Bar)
+    monkeypatch.setenv("LESSONS_MIRROR", server.address)
+    data.load("mnist", tmp_path)
+    sizes = [len(content) for content in tiny.values()]
+    assert [(bar.total, bar.n) for bar in bars] == [(n, n) for n in sizes]
 
 
 def test_training_for_a_record_ends_in_one_error(tiny, tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ def test_a_pixel_that_is_nan(split):
 
 
 def test_a_weight_that_is_inf(split):
+    """The first batch names it."""
     model = network()
     model[1].weight.data[0, 0] = math.inf
     with pytest.raises(train.TrainingError, match="in epoch 1, batch 1"):

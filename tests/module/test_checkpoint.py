@@ -141,17 +141,22 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path):
 
 
 class Evil:
+    """Where it is unpickled, a folder is made."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/lessons-evil-was-run",)
+        return os.mkdir, (self.folder,)
 
 
 def test_a_file_with_code_is_not_run(tmp_path):
     """A pickled call is refused; nothing of it happens."""
     path = tmp_path / "a.pt"
-    torch.save({"weights": Evil()}, path)
+    torch.save({"weights": Evil(tmp_path / "was run")}, path)
     with pytest.raises(CheckpointError, match="more than numbers"):
         checkpoint.load(path)
-    assert not os.path.exists("/tmp/lessons-evil-was-run")
+    assert not (tmp_path / "was run").exists()
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

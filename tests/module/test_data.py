@@ -197,7 +197,7 @@ def test_root_is_argument_then_environment_then_repository(monkeypatch, tmp_path
     assert data._default_root() == tmp_path / "data"
 
 
-def test_split_slices_scales_and_holds_out(standin):
+def test_split_slices_scales_and_holds_out():
     """A split's parts belong together, and held-out examples are in one part only."""
     split = Split(torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2), torch.arange(10))
     assert len(split) == 10 and split[:3].labels.tolist() == [0, 1, 2]

@@ -39,6 +39,20 @@ def test_orthogonal_keeps_the_singular_vectors_and_makes_the_values_one(shape, s
     torch.testing.assert_close(core, core.diag().diag(), atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_each_step_puts_the_polynomial_in_the_place_of_a_value(steps):
+    """From singular values of length one; five steps where none are named."""
+    values = torch.tensor([0.8, 0.6, 0.0])
+    for s in (values, torch.flip(values, [0])):
+        matrix, s = torch.diag(s), s.clone()
+        for _ in range(steps):
+            s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5
+        torch.testing.assert_close(orthogonal(matrix, steps), torch.diag(s))
+        assert torch.equal(orthogonal(matrix), orthogonal(matrix, 5))
+    with pytest.raises(ValueError, match="steps must be a whole number, 0 or more"):
+        orthogonal(torch.eye(2), -1)
+
+
 def test_a_matrix_of_zeros_stays():
     """No division by its length, which is 0."""
     assert torch.equal(orthogonal(torch.zeros(3, 5)), torch.zeros(3, 5))
@@ -100,3 +114,10 @@ def test_a_momentum_of_one_or_more_is_refused():
     """The sum of gradients would never fade."""
     with pytest.raises(ValueError, match="momentum must be a number"):
         Muon(network().parameters(), lr=0.1, momentum=1.5)
+
+
+def test_its_settings_are_among_those_of_every_optimizer():
+    """A recipe's description reads them there."""
+    optimizer = Muon(network().parameters(), lr=0.1, adam_lr=0.02, momentum=0.5)
+    settings = {"lr": 0.1, "adam_lr": 0.02, "momentum": 0.5, "weight_decay": 0.01}
+    assert settings.items() <= optimizer.defaults.items()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from lesson_source import LESSONS, ROOT
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -79,6 +80,53 @@ def test_environments_go_by_name_and_by_kind():
     assert environments.chosen(["cheap"]) == list(environments.VARIED)
     with pytest.raises(SystemExit, match="no environment 'colap'; there are: colab"):
         environments.chosen(["colap"])
+
+
+def python_like(path, version):
+    """A command that answers as a Python of this version does; None: it does not run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "exit 127" if version is None else f"echo {version}"
+    path.write_text(f"#!/bin/sh\n{lines}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="commands are shell scripts here")
+def test_a_python_is_found_where_pyenv_hides_it(tmp_path, monkeypatch):
+    """A shim that does not run, and one of another version, are passed over. Of pyenv's
+    own, the newest is taken: 3.90.10 is newer than 3.90.9."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert environments.found("3.90") is None
+    for patch in ("9", "10"):
+        hidden = tmp_path / f"versions/3.90.{patch}/bin/python"
+        hidden = python_like(hidden, "3.90")
+    for answer in (None, "3.89"):
+        shim = python_like(tmp_path / "python3.90", answer)
+        assert environments.found("3.90") == hidden
+    assert environments.found("3.90") != python_like(Path(shim), "3.90")
+
+
+def test_a_python_that_is_missing_ends_the_command(tmp_path, monkeypatch):
+    """Before anything is installed or run, and another is not taken in its place."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    monkeypatch.setitem(environments.INSTALLED, "newest", ("3.99", "torch"))
+    monkeypatch.setattr(environments, "prepared", lambda *_: pytest.fail("it was run"))
+    with pytest.raises(SystemExit, match="newest is for Python 3.99, .*--python"):
+        environments.main(["path", "newest", "--folder", str(tmp_path)])
+
+
+def test_the_weekly_workflow_has_each_environment_and_its_python():
+    """All names are run, by name or as `cheap`, and each Python is set up."""
+    text = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["jobs"]["environments"]
+    names = [name.split()[0] for name in job["strategy"]["matrix"]["names"]]
+    run = {name for word in names for name in environments.chosen([word])}
+    assert run == {*environments.INSTALLED, *environments.VARIED}
+    (setup,) = (s["with"] for s in job["steps"] if "setup-python" in s.get("uses", ""))
+    wanted = {version for version, _ in environments.INSTALLED.values()}
+    assert set(setup["python-version"].split()) == wanted
 
 
 def test_the_exit_status_and_the_table_tell(monkeypatch, capsys, tmp_path):
