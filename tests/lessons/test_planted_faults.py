@@ -43,6 +43,7 @@ FAULTS = [
         "hasty, gentle = eight_runs(lr=0.1",
         "hasty, gentle = eight_runs(lr=0.05",
     ),
+    ("cnn_fashion_mnist", "lr=0.001)\nhistory", "lr=0.0005)\nhistory"),
 ]
 # Changes no promise, and one number that is printed: the comparison has to notice it.
 DIGIT = ("chain_rule", "a, b = Value(2), Value(3)\nu", "a, b = Value(2), Value(4)\nu")

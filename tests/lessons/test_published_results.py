@@ -21,7 +21,7 @@ from lessons_src.recipes import OWN
 
 LESSON = "published_results"
 FUNCTIONS = (
-    "unevenness interval one_more CHANCE verdict reached spread ours table "
+    "unevenness interval one_more CHANCE verdict reached ours "
     "welch permutation_p right_on same_images"
 )
 
