@@ -44,6 +44,15 @@ FAULTS = [
         "hasty, gentle = eight_runs(lr=0.05",
     ),
     ("cnn_fashion_mnist", "lr=0.001)\nhistory", "lr=0.0005)\nhistory"),
+    (
+        "inside_the_network",
+        "    stages = [copy.deepcopy(network).eval()]",
+        "    scheduler.base_lrs = [lr / 2 for lr in scheduler.base_lrs]\n"
+        "    stages = [copy.deepcopy(network).eval()]",
+    ),
+    ("fooled_and_unsure", "model.parameters(), 0.003", "model.parameters(), 0.0015"),
+    ("fooled_and_unsure", "student.parameters(), 0.003", "student.parameters(), 0.0015"),
+    ("bugs_that_train_anyway", "lr=0.002, fused", "lr=0.001, fused"),
 ]
 # Changes no promise, and one number that is printed: the comparison has to notice it.
 DIGIT = ("chain_rule", "a, b = Value(2), Value(3)\nu", "a, b = Value(2), Value(4)\nu")
