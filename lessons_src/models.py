@@ -218,12 +218,26 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
             layers += [nn.BatchNorm2d(n_out), nn.ReLU()]
             n_in, kernel = n_out, 3
     layers += [nn.Flatten()] if flatten else [nn.AdaptiveMaxPool2d(1), nn.Flatten()]
-    with torch.no_grad():  # counted by running it, not by hand
-        features = nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
+    features = features_of(layers, size)
     if dropout != 0:
         layers.append(nn.Dropout(dropout))
     layers.append(nn.Linear(features, 10))
     return nn.Sequential(*augment, *layers).train()
+
+
+def features_of(layers, size: int) -> int:
+    """How many numbers these layers make of an image; counted by running them.
+
+    ValueError where nothing is left of it.
+    """
+    try:
+        with torch.no_grad():
+            return nn.Sequential(*layers).eval()(torch.zeros(1, 1, size, size)).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"images of {size} × {size} pixels are too small for these layers: take fewer "
+            "groups, a smaller kernel, or padded=True"
+        ) from error
 
 
 def cosine_filters(k=3):

@@ -57,6 +57,7 @@ class History:
 
     def last_epoch(self, epochs: int) -> str:
         """The newest epoch in one line: `epoch 2/5  loss 0.123  train 96.30%  1.2 s`."""
+        whole("epochs", epochs)
         if not self.loss:
             raise ValueError("there is no last epoch: this history is empty")
         line = f"epoch {len(self.loss)}/{epochs}  loss {self.loss[-1]:.3f}"
@@ -127,14 +128,17 @@ def fit(
 
 @contextmanager
 def kept(history: History):
-    """Where the training inside is interrupted, the error holds the epochs before it."""
+    """Where the training inside ends in an error, the error holds the epochs before it."""
     try:
         yield
-    except (KeyboardInterrupt, TrainingError) as error:
+    except (KeyboardInterrupt, Exception) as error:
         error.history = history
+        how = "import sys; history = sys.last_value.history"
         if isinstance(error, KeyboardInterrupt):
             done = f"{len(history.loss)} whole epochs were trained"
-            error.args = (f"{done}: import sys; history = sys.last_value.history",)
+            error.args = (f"{done}: {how}",)
+        elif history.loss and how not in str(getattr(error, "__notes__", "")):
+            error.add_note(f"The epochs before it are kept: {how}")
         raise
 
 

@@ -42,7 +42,13 @@ import torch
 from torch import Tensor
 
 from lessons_src.exercises import limits
-from lessons_src.exercises.compare import difference, plain, shortened, show, text_of
+from lessons_src.exercises.compare import (
+    difference,
+    plain_value,
+    shortened,
+    show,
+    text_of,
+)
 
 SMALL = 6  # what is larger is in the last trials only
 TOO_LONG = "your function took more than"
@@ -228,7 +234,9 @@ class Exercise:
         limit = limits.seconds(seconds) if seconds else contextlib.nullcontext()
         with undisturbed(), limit:
             call = partial(self.observe, function) if self.observe else function
-            return plain(call(*inputs))  # an iterator runs the reader's code as well
+            return plain_value(
+                call(*inputs)
+            )  # an iterator runs the reader's code as well
 
     def apart(self, got, expected, tolerance: float) -> str:
         """`difference`, under the time limit; what cannot be compared is told too."""
@@ -330,6 +338,12 @@ def folder() -> str | None:
     return os.getcwd() if os.path.isdir(os.curdir) else None
 
 
+def back_to(before: str | None) -> None:
+    """Make it the working folder again; None: there was none."""
+    if before is not None:
+        os.chdir(before)
+
+
 def set_deterministic(mode: int) -> None:
     """0: off, 1: warn, 2: on."""
     torch.set_deterministic_debug_mode(mode)
@@ -342,7 +356,7 @@ SETTINGS = (  # what an answer may set for the whole process, and what sets it b
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_deterministic_debug_mode, set_deterministic),
     (np.geterr, lambda before: np.seterr(**before)),
-    (folder, lambda before: before and os.chdir(before)),
+    (folder, back_to),
 )
 
 

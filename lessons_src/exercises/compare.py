@@ -15,7 +15,7 @@ from torch import Tensor
 MOST = 10_000  # values that are taken from an iterator: it may never end
 
 
-def plain(value, depth: int = 9):
+def plain_value(value, depth: int = 9):
     """The value in plain kinds: lists for iterators, floats for Fraction and Decimal, str
     for kinds of str; within lists, tuples and dicts too, to this depth."""
     if type(value) in (float, int, str, Tensor) or depth == 0:
@@ -27,10 +27,10 @@ def plain(value, depth: int = 9):
     if isinstance(value, Iterator):
         value = list(islice(value, MOST))
     if type(value) is dict:
-        return {key: plain(entry, depth - 1) for key, entry in value.items()}
+        return {key: plain_value(entry, depth - 1) for key, entry in value.items()}
     if type(value) is list or isinstance(value, tuple):
         kind = list if type(value) is list else tuple
-        return kind([plain(entry, depth - 1) for entry in value])
+        return kind([plain_value(entry, depth - 1) for entry in value])
     return value
 
 

@@ -11,14 +11,16 @@ import zipfile
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from lessons_src.data import Split
-from lessons_src.expect import described, expect, whole
+from lessons_src.expect import described, expect, expect_type, flag, whole
 from lessons_src.files import replacing
 from lessons_src.scale.description import description
 from lessons_src.scale.distributed import gather, on_rank_0, rank
 from lessons_src.scale.fit import fit
-from lessons_src.train import History, check_split, kept
+from lessons_src.train import History, kept
+from lessons_src.train_checks import check_each, check_together
 
 
 class CheckpointError(RuntimeError):
@@ -32,9 +34,7 @@ def save(path, state: dict) -> None:
     model.state_dict(). The folder is made. Plain torch.load reads the file too.
     CheckpointError where the disk refuses; the old file is then still good.
     """
-    needed = "path must be that of a file: save(path, state)"
-    expect(isinstance(path, str | os.PathLike), needed, path)
-    path = Path(path).expanduser()
+    path = file_at(path, "save(path, state)")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In memory first: torch makes of a Ctrl-C inside file.write a RuntimeError.
@@ -59,6 +59,13 @@ def save(path, state: dict) -> None:
         ) from error
 
 
+def file_at(path, call: str) -> Path:
+    """The path, with ~ as the home folder; ValueError where it is none."""
+    needed = f"path must be that of a file: {call}"
+    expect(isinstance(path, str | os.PathLike), needed, path)
+    return Path(path).expanduser()
+
+
 def load(path) -> dict:
     """What `save` wrote, every byte checked; tensors arrive on the CPU.
 
@@ -66,7 +73,7 @@ def load(path) -> dict:
     cannot run code here. CheckpointError where the file is missing, damaged, or holds
     anything else.
     """
-    path = Path(path).expanduser()
+    path = file_at(path, "load(path)")
     try:
         with zipfile.ZipFile(path) as archive:  # torch's format: a CRC-32 for each tensor
             damaged = archive.testzip()
@@ -110,15 +117,26 @@ def fit_with_checkpoint(
     CheckpointError, with model, optimizer, scheduler and file as they were, where the
     file is of another training, does not fit, or holds more epochs than asked.
     """
-    path = Path(path).expanduser()
-    check_split(split)
+    path = file_at(path, "fit_with_checkpoint(path, model, split, epochs, optimizer)")
     whole("epochs", epochs)
+    flag("progress", progress)
+    if about is not None:
+        expect_type("about", about, dict, ', such as {"factor of the loss": 3}')
+    batch_size, test = options.get("batch_size", 64), options.get("test")
+    loss_fn = options.get("loss_fn", F.cross_entropy)
+    check_each(
+        model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
+    )
     training = description(model, split, optimizer, scheduler, generator, options, about)
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    history = History()
     state = on_rank_0(lambda: load(path) if path.exists() else None)
     if state is not None:
         check_same(path, state, training, epochs)
+    # A schedule may be at its end where the file is there
+    new = epochs if state is None else 0
+    check_together(model, split, new, optimizer, batch_size, scheduler, test)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    history = History()
+    if state is not None:
         history = restore(path, state, parts, generator)
     options |= {"scheduler": scheduler, "generator": generator, "progress": False}
     with kept(history):

@@ -8,9 +8,12 @@ and writes.
 import datetime
 import os
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 import torch.distributed as dist
+
+from lessons_src.expect import described, expect
 
 WAIT = datetime.timedelta(minutes=10)  # for another rank, before it is taken for dead
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -41,7 +44,12 @@ def group(device=None):
     that one rank alone meets has to end its process: then torchrun ends the others
     too.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f'device must be "cuda", "cpu" or None, received {described(device)}'
+        ) from error
     if "RANK" not in os.environ or world_size() > 1:  # alone, or inside a group already
         yield device
         return
@@ -87,6 +95,7 @@ def own_gpu() -> torch.device:
 
 def sum_over_ranks(number: float) -> float:
     """The sum of every rank's number, on all ranks."""
+    expect(isinstance(number, Real), "what is summed must be a number", number)
     if world_size() == 1:
         return number
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -17,7 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from lessons_src import train
 from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
 from lessons_src.train import History, TrainingError, batches, kept
-from lessons_src.train_checks import check_fit, check_split, checked, diverged
+from lessons_src.train_checks import (
+    check_fit,
+    check_last_batch,
+    check_split,
+    checked,
+    diverged,
+)
 
 
 def fit(
@@ -49,6 +55,8 @@ def fit(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
     loss_fn = checked(loss_fn, split)
+    if not next(model.parameters()).is_cuda:  # there batch norm looks at all ranks' parts
+        check_last_batch(model, split, batch_size, ranks=world_size())  # ranks
     network = replicate(model, len(split), batch_size)  # ranks
     history = History()
     with kept(history):

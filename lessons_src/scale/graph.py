@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lessons_src.expect import expect, expect_type, whole
 from lessons_src.train import TrainingError
 
 
@@ -23,6 +24,9 @@ def graphed(step, warmup=3):
     recorded, not run. What the warm-up changed, the caller puts back (`undone`).
     Without CUDA: `step` itself. TrainingError where it cannot be recorded.
     """
+    needed = "step must be a function without arguments: def step(): ..."
+    expect(callable(step) and not isinstance(step, type | nn.Module), needed, step)
+    whole("warmup", warmup, low=0)
     if not torch.cuda.is_available():
         return step
     stream = torch.cuda.Stream()  # recording is not possible on the default stream
@@ -56,6 +60,10 @@ def undone(model: nn.Module, optimizer, *others: Tensor):
     That is parameters, buffers, the optimizer's state, `others`, and random numbers.
     State that is made inside becomes zero, which is where SGD, Adam and AdamW start.
     """
+    expect_type("model", model, nn.Module)
+    expect_type("optimizer", optimizer, torch.optim.Optimizer)
+    for other in others:
+        expect_type("what else is put back", other, Tensor)
     before = {x: x.detach().clone() for x in tensors_of(model, optimizer, others)}
     with torch.random.fork_rng({x.device for x in before if x.is_cuda}):
         yield

@@ -52,13 +52,13 @@ INSIDE = """
     fit.replicate graph.tensors_of run.end run.arguments run.whole_number
     run.run run.check_device run.check_writable run.load_for
     run.notices run.trained run.report run.write run.write_text
-    exercises
+    models.features_of checkpoint.file_at exercises
 """
 # Nothing can be given to them, or whatever is given is right.
 NOTHING_TO_GET_WRONG = """
     data.Dataset data.Dataset.normalised data.Dataset.std
     train.pick_device train.environment models.r3 models.r4 recipes.small
-    recipes.light recipes.medium recipes.tiny recipes.mirrored_clothes
+    recipes.light recipes.lighter recipes.medium recipes.tiny recipes.mirrored_clothes
     recipes.wide_clothes records.command_for exercises.summary figures.Picture
     figures.Picture.png figures.Picture.size figures.Picture.html
     figures.Picture.words distributed.rank distributed.world_size distributed.gather
@@ -85,6 +85,7 @@ recipe = recipes.OWN["mlp-97"]
 ALT = "what is to be seen in this picture"
 images = torch.zeros(2, 8, 8)
 on_meta = good.to("meta")
+of_14 = Split(torch.zeros(9, 1, 14, 14), torch.arange(9))
 twenty = Split(torch.rand(20, 1, 28, 28, generator=generator), torch.arange(20) % 10)
 
 
@@ -105,7 +106,14 @@ def sgd(model, lr=0.1):
 def fit(split=good, epochs=1, model=None, optimizer=None, loop=train.fit, **options):
     """A training that is refused before a step is taken."""
     model, options = model or Untouched(), {"progress": False} | options
-    return loop(model, split, epochs, optimizer or sgd(model), **options)
+    optimizer = optimizer or sgd(model if isinstance(model, nn.Module) else small())
+    if isinstance(optimizer, torch.optim.Optimizer):
+        optimizer.register_step_pre_hook(no_step)
+    return loop(model, split, epochs, optimizer, **options)
+
+
+def no_step(*_):
+    raise AssertionError("a step was taken before the mistake was named")
 
 
 def fit_by(scheduler_of, epochs=1):
@@ -135,6 +143,15 @@ def frozen():
 def small():
     """A network that may be run."""
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+
+def normalising():
+    """The same with batch norm, which needs two examples."""
+    return nn.Sequential(*small(), nn.BatchNorm1d(10))
+
+
+def summed(z, y):
+    return F.cross_entropy(z, y, reduction="sum")
 
 
 def mean_by(reduction):
@@ -172,10 +189,8 @@ def over(optimizer):
     return schedule
 
 
-def with_checkpoint(path="/nowhere/a.pt", split=good, epochs=1, **options):
-    model = Untouched()
-    options["progress"] = False
-    checkpoint.fit_with_checkpoint(path, model, split, epochs, sgd(model), **options)
+def with_checkpoint(path="/nowhere/a.pt", **options):
+    fit(loop=partial(checkpoint.fit_with_checkpoint, path), **options)
 
 
 def command(*words):
@@ -326,6 +341,36 @@ MISTAKES = {
             lambda: fit(model=small(), loss_fn=lambda z, y: (z.sum(1) - y) ** 2),
             "a tensor of one number",
         ),
+        (
+            "container",
+            lambda: fit(model=small(), loss_fn=lambda z, y: summed(z, y)),
+            "a batch's mean, received 'sum'",
+        ),
+        (
+            "shape",
+            lambda: fit(of_14, model=small()),
+            r"not take images \(1, 14, 14\): its layer 1, Linear\(in_features=784.*2x196",
+        ),
+        (
+            "shape",
+            lambda: fit(test=of_14, model=small()),
+            r"not take images \(1, 14, 14\): its layer 1, Linear",
+        ),
+        (
+            "shape",
+            lambda: fit(of_14, model=nn.Linear(784, 10)),
+            r"not take images \(1, 14, 14\): it, Linear",
+        ),
+        (
+            "range",
+            lambda: fit(test=Split(good.images, good.labels + 2), model=small()),
+            "labels must be from 0 to 9, as there are 10 logits, received 10",
+        ),
+        (
+            "count",
+            lambda: fit(model=normalising(), batch_size=4),
+            "the last batch of 9 examples, in batches of 4, has one example, which batch",
+        ),
         ("container", lambda: fit(scheduler=lambda t: 1), "a schedule of this optimizer"),
         ("container", lambda: fit(scheduler=3), "a schedule of this.*received 3"),
         ("container", lambda: fit_by(ReduceLROnPlateau), "stepped at every batch"),
@@ -441,6 +486,16 @@ MISTAKES = {
             "images must be torch.float32",
         ),
         ("container", lambda: train.evaluate(Untouched(), (1, 2)), "must be a Split"),
+        (
+            "shape",
+            lambda: train.evaluate(models.mlp(784, 10), of_14),
+            r"not take images \(1, 14, 14\): its layer 1, Linear",
+        ),
+        (
+            "shape",
+            lambda: train.evaluate(models.cnn((2,), augment=[models.Crop(20)]), of_14),
+            r"its layer 0, Crop\(\), says: Crop\(20, shift=0\) needs images of 20 pixels",
+        ),
         ("container", lambda: train.evaluate(Untouched, good), "model must be a Module"),
         ("dtype", lambda: train.evaluate(Untouched(), raw), "call .scaled"),
         ("shape", lambda: train.evaluate(nn.Flatten(0), good), r"logits \(B, K\)"),
@@ -614,7 +669,16 @@ MISTAKES = {
         ("count", lambda: models.cnn(), "groups of channels"),
         ("range", lambda: models.cnn((8,), kernel=4, padded=True), "odd size"),
         ("share", lambda: models.cnn((8,), dropout=-1.0), "from 0 to 1"),
-        ("shape", lambda: models.cnn((8,), size=4), "Kernel size can't be greater"),
+        (
+            "shape",
+            lambda: models.cnn((8,), size=4),
+            "images of 4 × 4 pixels are too small",
+        ),
+        (
+            "count",
+            lambda: models.cnn((8,), (8,), (8,), (8,), (8,)),
+            "28 × 28 pixels are too small for these layers: take fewer groups",
+        ),
     ],
     "models.r1a": [
         ("share", lambda: models.r1a(3.0), "dropout must be a number from 0 to 1"),
@@ -766,7 +830,8 @@ MISTAKES = {
         ("shape", lambda: records.table(["a", "b"], [["1"]]), "have 2 texts.* received 1")
     ],
     "train.History.last_epoch": [
-        ("count", lambda: train.History().last_epoch(3), "this history is empty")
+        ("count", lambda: train.History().last_epoch(3), "this history is empty"),
+        ("container", lambda: train.History([1.0]).last_epoch("3"), "epochs must be"),
     ],
     "figures.picture": [
         (
@@ -983,17 +1048,53 @@ MISTAKES = {
             "there is no checkpoint /nowhere/a.pt",
         ),
         ("name", lambda: checkpoint.load("/tmp"), "cannot be read: Is a directory"),
+        (
+            "container",
+            lambda: checkpoint.load(5),
+            r"path must be that of a file: load\(path\), received 5",
+        ),
     ],
     "checkpoint.fit_with_checkpoint": [
         ("count", lambda: with_checkpoint(epochs=0), "epochs must be"),
         ("dtype", lambda: with_checkpoint(split=raw), "call .scaled"),
         ("container", lambda: with_checkpoint(split=[1]), "must be a Split"),
+        ("container", lambda: with_checkpoint(None), "path must be that of a file"),
+        ("container", lambda: with_checkpoint(generator=0), "generator must be a Gener"),
+        (
+            "container",
+            lambda: with_checkpoint(optimizer=torch.optim.SGD),
+            "optimizer must be an Optimizer, received the class SGD",
+        ),
+        ("container", lambda: with_checkpoint(about=5), "about must be a dict, such as"),
+        ("container", lambda: with_checkpoint(progress="no"), "progress must be True"),
+        ("container", lambda: with_checkpoint(model=small), "must be a Module"),
+        ("container", lambda: with_checkpoint(test=[1]), "must be a Split"),
+        ("container", lambda: with_checkpoint(scheduler=3), "schedule of this optimizer"),
+        ("range", lambda: with_checkpoint(batch_size=0), "batch_size must be"),
+        (
+            "shape",
+            lambda: with_checkpoint(split=of_14, model=small()),
+            r"not take images \(1, 14, 14\)",
+        ),
+        (
+            "state",
+            lambda: with_checkpoint(optimizer=sgd(Untouched())),
+            "none of the model's parameters",
+        ),
     ],
     "distributed.group": [
-        ("device", lambda: distributed.group("gpu").__enter__(), "device type")
+        (
+            "device",
+            lambda: distributed.group("gpu").__enter__(),
+            'device must be "cuda", "cpu" or None, received \'gpu\'',
+        )
     ],
     "distributed.sum_over_ranks": [
-        ("container", lambda: distributed.sum_over_ranks(), "number")
+        (
+            "container",
+            lambda: distributed.sum_over_ranks("a"),
+            "what is summed must be a number, received 'a'",
+        )
     ],
     "fit.fit": [
         (
@@ -1005,9 +1106,27 @@ MISTAKES = {
     "fit.evaluate": [
         ("container", lambda: scale_fit.evaluate(Untouched(), (1, 2)), "must be a Split")
     ],
-    "graph.graphed": [("container", lambda: graph.graphed(), "step")],
+    "graph.graphed": [
+        ("container", lambda: graph.graphed(None), "step must be a function without arg"),
+        ("container", lambda: graph.graphed(small()), "received Sequential"),
+        ("count", lambda: graph.graphed(print, 2.5), "warmup must be a whole number"),
+    ],
     "graph.undone": [
-        ("container", lambda: graph.undone(models.mlp, None).__enter__(), "attribute")
+        (
+            "container",
+            lambda: graph.undone(models.mlp, None).__enter__(),
+            "model must be a Module, received function",
+        ),
+        (
+            "container",
+            lambda: graph.undone(small(), None).__enter__(),
+            "optimizer must be an Optimizer, received None",
+        ),
+        (
+            "container",
+            lambda: graph.undone(m := small(), sgd(m), 3).__enter__(),
+            "what else is put back must be a Tensor, received 3",
+        ),
     ],
     "run.main": [
         ("name", lambda: command("mnist"), "invalid choice: 'mnist'"),

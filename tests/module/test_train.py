@@ -174,14 +174,8 @@ def test_fit_stops_on_a_loss_that_is_not_finite(split):
 
 def test_fit_trains_in_training_mode_and_evaluates_in_evaluation_mode(split):
     """Dropout and batch norm see the right mode, also after an evaluation in between."""
-    modes = []
-
-    class Spy(nn.Linear):
-        def forward(self, x):
-            modes.append(self.training)
-            return super().forward(x)
-
-    model = Spy(2, 3)
+    model, modes = linear(), []
+    model.register_forward_pre_hook(lambda layer, _: modes.append(layer.training))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     train.fit(model.eval(), split, 2, optimizer, test=split, progress=False)
     assert modes == [True] * 4 + [False] + [True] * 4 + [False]
@@ -200,15 +194,28 @@ def test_evaluate_covers_the_split_and_weighs_the_short_batch(split):
         )
 
 
+class Breaking(nn.Module):
+    """A network that raises where a batch has that many examples."""
+
+    def __init__(self, model, at):
+        super().__init__()
+        self.model, self.at = model, at
+        self.train(model.training)
+
+    def forward(self, x):
+        if len(x) == self.at:
+            raise RuntimeError("at the second batch")
+        return self.model(x)
+
+
 @pytest.mark.parametrize("mode", [True, False])
 def test_evaluate_restores_the_mode(split, mode):
     """Also where the model raises in the middle."""
     model = linear().train(mode)
     train.evaluate(model, split)
     assert model.training is mode
-    wrong = Split(torch.zeros(4, 5), torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(RuntimeError):
-        train.evaluate(model, wrong)
+    with pytest.raises(RuntimeError, match="at the second batch"):
+        train.evaluate(Breaking(model, at=10), split, batch_size=200)
     assert model.training is mode
     assert all(p.grad is None for p in model.parameters())
 
@@ -298,6 +305,102 @@ def test_an_interrupted_training_keeps_its_whole_epochs(split):
     with pytest.raises(KeyboardInterrupt, match="1 whole epochs.*history") as caught:
         train.fit(model, split, 3, optimizer, progress=False)
     assert len(caught.value.history.loss) == 1
+
+
+def test_an_error_of_any_kind_keeps_the_epochs_before_it(split):
+    """A network that breaks on the test split: what was trained is not lost."""
+    model = Breaking(linear(), at=7)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RuntimeError, match="at the second batch") as caught:
+        train.fit(model, split, 3, optimizer, test=split[:7], progress=False)
+    assert len(caught.value.history.loss) == 1
+    assert "history = sys.last_value.history" in caught.value.__notes__[0]
+
+
+class Drawing(Stateful):
+    """It draws in both modes, from all generators, and counts: a trial of it would show."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = torch.Generator().manual_seed(0)
+        self.register_buffer("calls", torch.zeros(()))
+        self.plain_calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.plain_calls += 1
+        x = x + torch.rand(2) + random.random() + np.random.rand()
+        return super().forward(x + torch.rand(2, generator=self.own))
+
+
+@pytest.mark.parametrize("kind", [Stateful, Drawing])
+def test_the_trial_changes_no_training(split, kind, monkeypatch):
+    """With it and without: the same weights, buffers, counts and random states, to the
+    last bit."""
+    results = []
+    for patched in (False, True):
+        if patched:
+            monkeypatch.setattr(train_checks, "tried", lambda *_, **__: (None, ""))
+        train.seed_everything(0)
+        model = kind()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        history = train.fit(model, split, 2, optimizer, test=split[:9], progress=False)
+        history.seconds.clear()
+        states = torch.get_rng_state().sum(), random.random(), np.random.rand()
+        counts = [getattr(model, "plain_calls", 0), model.training]
+        results.append((history, states, counts, model.state_dict()))
+    (*one, weights), (*other, others) = results
+    assert one == other
+    assert all(map(torch.equal, weights.values(), others.values()))
+
+
+class Whole(nn.Module):
+    """It needs batches of 70, and a gradient by its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2, 3)
+
+    def forward(self, x):
+        logits = self.linear(x.view(70, 2).requires_grad_())
+        torch.autograd.grad(logits.sum(), self.linear.weight, retain_graph=True)
+        return logits
+
+
+def hooked():
+    """Its hook makes of two numbers the four that it takes."""
+    model = nn.Linear(4, 3)
+    model.register_forward_pre_hook(lambda _, inputs: inputs[0].repeat(1, 2))
+    return model
+
+
+@pytest.mark.parametrize("network", [Whole, hooked])
+def test_what_cannot_be_tried_is_trained(split, network):
+    """A network that needs a whole batch and gradients, and one with hooks."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    train.fit(model, split, 1, optimizer, batch_size=70, progress=False)
+
+
+@pytest.mark.parametrize("spatial", [False, True])
+def test_one_example_is_enough_where_batch_norm_has_pixels(split, spatial):
+    """A last batch of one is refused where it has one value a channel, not elsewhere."""
+    layers = [nn.Unflatten(1, (1, 2, 1)), nn.BatchNorm2d(1), nn.Flatten(), linear()]
+    model = nn.Sequential(*layers) if spatial else Stateful()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"batch_size": 209, "progress": False}
+    if spatial:
+        train.fit(model, split, 1, optimizer, **options)
+        return
+    with pytest.raises(ValueError, match="last batch of 210 .* has one example, which"):
+        train.fit(model, split, 1, optimizer, **options)
+
+
+def test_a_rank_needs_two_examples_to_normalise(split):
+    """Three examples for two ranks leave one rank with a single one, four do not."""
+    train_checks.check_last_batch(Stateful(), split[:4], 8, ranks=2)
+    with pytest.raises(ValueError, match="one example for each of 2 ranks, which"):
+        train_checks.check_last_batch(Stateful(), split[:3], 8, ranks=2)
 
 
 def test_the_line_of_an_epoch_is_that_of_the_newest():
