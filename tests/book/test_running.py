@@ -234,7 +234,9 @@ def test_without_the_folder_the_set_up_cell_stops(tmp_path):
     """And it says what to do, in the words that the page explains."""
     command = [sys.executable, "-E", "-S", "-c", set_up()]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode != 0 and "Lay it beside this notebook, or run" in run.stderr
+    assert run.returncode != 0 and "Lay it beside this notebook, or run" in run.stderr, (
+        run.stderr
+    )
 
 
 # ---- Offline, and a mirror ----
@@ -326,7 +328,8 @@ def test_a_classroom_gets_the_data(mirror, tmp_path, monkeypatch):
     shown = {line.removeprefix("<mirror>/") for line in first}
     shown |= {last.split()[0].removeprefix("<mirror>/") + name for name in names}
     assert "the same four names" in last
-    assert shown == {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    kept = {str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()}
+    assert shown == kept, f"the page's layout is another: {sorted(shown ^ kept)}"
 
 
 def named_data(lesson: str) -> set[str]:
