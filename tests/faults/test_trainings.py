@@ -65,6 +65,14 @@ def test_a_huge_rate(split):
     assert isinstance(error.value.history, train.History)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to Ctrl-C; a shell's background jobs inherit that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class InterruptedInBatch(nn.Module):
     """A loss that is the sixth time interrupted by Ctrl-C: in epoch 2, batch 3."""
 
@@ -78,6 +86,7 @@ class InterruptedInBatch(nn.Module):
         return nn.functional.cross_entropy(logits, y)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("loop", [train.fit, fit_on_ranks])
 def test_ctrl_c_keeps_the_history(split, loop):
     """The whole epochs so far are in the error, which says where a notebook finds it."""
@@ -88,6 +97,7 @@ def test_ctrl_c_keeps_the_history(split, loop):
     assert error.value.history.loss == trained(split, 1).loss
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_with_a_checkpoint(split, tmp_path):
     """The history is that of all calls, in the error and in the file."""
 
