@@ -289,17 +289,18 @@ def test_the_summary_is_the_sum(record):
 
 
 def test_what_was_reached_is_kept(record):
-    """Of the planted ones 95 % named, of the held-out ones 90 %, an alarm in 25 at most (the
-    aim is none), two seconds of the processor for a check (but for one in a hundred, which
-    a machine that pauses makes longer); both other tools, where they were measured, name
-    fewer."""
+    """Of the planted ones 95 % named, of the held-out ones 90 %, no alarm, two seconds of
+    the processor for a check (but for one program in a hundred, which a machine that pauses
+    makes longer, and one in twenty where the record says that other work ran beside); both
+    other tools, where they were measured, name fewer."""
     ours = record["summary"]["detector"]
     assert ours["planted"]["named"] >= 0.95 * ours["planted"]["of"]
     assert ours["held_out"]["named"] >= 0.9 * ours["held_out"]["of"]
-    assert ours["sound"]["alarms"] <= 0.04 * ours["sound"]["of"]
+    assert ours["sound"]["alarms"] == 0
     every = record["planted"] + record["held_out"] + record["sound"]
     slow = [bug for bug in every if bug["detector"]["processor_seconds"]["high"] >= 2]
-    assert len(slow) <= 0.01 * len(every)
+    alone = record["machine"]["load"] < 2
+    assert len(slow) <= (0.01 if alone else 0.05) * len(every)
     for tool in record["versions"]:
         other = record["summary"][tool]["planted"]
         assert (
