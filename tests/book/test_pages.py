@@ -95,7 +95,6 @@ WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large scree
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
 HEAVIEST = 250_000  # bytes of a lesson's page, as a server sends it: compressed
-MOST_BYTES = {"18": 283_000, "19": 306_000}  # heavier ones, until mended: these only fall
 # Screens without a picture where it is more than 4: numbers that only fall, too.
 MOST_DESERT = {"20": 4.3, "21": 4.1}
 # Where lines that are wrong, or two libraries, must be read.
@@ -160,7 +159,7 @@ def test_a_lesson_is_light(page):
     """A phone on a slow line has a lesson's page within some seconds."""
     built = built_page(page).encode()
     size = len(gzip.compress(built, compresslevel=6))
-    assert size <= MOST_BYTES.get(number_of(page), HEAVIEST), (
+    assert size <= HEAVIEST, (
         f"{size:,} bytes: coarser coordinates in a figure of many points, an image instead "
         "of many rectangles, fewer frames of a stepper"
     )
