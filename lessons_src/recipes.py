@@ -225,7 +225,8 @@ def mirrored_clothes():
     return wide_clothes([RandomFlip()])
 
 
-# The number in a name is the test accuracy, in percent, that the recipe is made for.
+# The number in a name is the accuracy, in percent, that the recipe is made for; -quick and
+# -fast get there in less time than the one without.
 # Each `partial` below is the one that it names with some settings changed: `images` is
 # `digits` with another optimizer, a warm-up and channels last, so
 # images(name="mnist-99", network=small, epochs=1) is a Recipe of MNIST with batch_size 128

@@ -234,9 +234,8 @@ class Exercise:
         limit = limits.seconds(seconds) if seconds else contextlib.nullcontext()
         with undisturbed(), limit:
             call = partial(self.observe, function) if self.observe else function
-            return plain_value(
-                call(*inputs)
-            )  # an iterator runs the reader's code as well
+            # In here, because an iterator runs the reader's code as well
+            return plain_value(call(*inputs))
 
     def apart(self, got, expected, tolerance: float) -> str:
         """`difference`, under the time limit; what cannot be compared is told too."""
