@@ -94,6 +94,13 @@ def test_a_letter_has_a_job_where_it_is_used(page):
     )
 
 
+@pytest.mark.parametrize("page", LESSONS)
+def test_one_name_for_the_logarithm(page):
+    """The table has log for the natural logarithm; another base stands below it."""
+    other = re.findall(r"\\(?:ln|lg|lb)(?![A-Za-z])", FORMULAS[page])
+    assert not other, r"write \log, and \log_2 or \log_{10} for another base"
+
+
 def test_each_symbol_of_the_table_is_used():
     """What stands in the first column of a table is in some lesson's formulas."""
     symbols = [
