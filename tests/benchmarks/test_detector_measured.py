@@ -289,18 +289,14 @@ def test_the_summary_is_the_sum(record):
 
 
 def test_what_was_reached_is_kept(record):
-    """Of the planted ones 95 % named, of the held-out ones 90 %, no alarm, two seconds of
-    the processor for a check (but for one program in a hundred, which a machine that pauses
-    makes longer, and one in twenty where the record says that other work ran beside); both
-    other tools, where they were measured, name fewer."""
+    """Of the planted ones 95 % named, of the held-out ones 90 %, no alarm, less than two
+    seconds of the processor for each check; both other tools, where they were measured,
+    name fewer."""
     ours = record["summary"]["detector"]
     assert ours["planted"]["named"] >= 0.95 * ours["planted"]["of"]
     assert ours["held_out"]["named"] >= 0.9 * ours["held_out"]["of"]
     assert ours["sound"]["alarms"] == 0
-    every = record["planted"] + record["held_out"] + record["sound"]
-    slow = [bug for bug in every if bug["detector"]["processor_seconds"]["high"] >= 2]
-    alone = record["machine"]["load"] < 2
-    assert len(slow) <= (0.01 if alone else 0.05) * len(every)
+    assert ours["processor_seconds"]["high"] < 2, "record on a machine that is not busy"
     for tool in record["versions"]:
         other = record["summary"][tool]["planted"]
         assert (
