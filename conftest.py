@@ -101,14 +101,16 @@ def pytest_collection_finish(session):
 
 
 def pytest_collection_modifyitems(items):
-    """Cells that promise something are compared in their form; on the stand-in, cells
-    tagged "data" too."""
+    """Cells that promise something are compared in their form, unless they are tagged
+    "recorded": what they print stands in a record. On the stand-in, so are cells tagged
+    "data"."""
     for item in items:
         cell = getattr(item, "cell", None)
         if cell is None:
             continue
-        is_data = on_standin() and "data" in cell.metadata.get("tags", [])
-        if is_data or "promise" in cell.metadata:
+        tags = cell.metadata.get("tags", [])
+        is_measured = "promise" in cell.metadata and "recorded" not in tags
+        if is_measured or (on_standin() and "data" in tags):
             item.sanitize = lambda text, plain=item.sanitize: promises.in_form(
                 plain(text)
             )

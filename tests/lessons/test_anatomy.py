@@ -95,6 +95,17 @@ def test_at_most_three_cells_are_not_compared(lesson, capsys):
 
 
 @every_lesson
+def test_what_records_hold_is_compared_to_the_letter(lesson):
+    """A promise makes nbval compare a cell's numbers in their form; those that come from
+    records are the same everywhere, and must be today's."""
+    for cell in code(lesson):
+        if "promise" in cell.metadata and cell.outputs and "recorded(" in cell.source:
+            assert {"recorded", "data"} & set(tags(cell)), (
+                "tag it 'recorded', or 'data' where it computes too: " + cell.source
+            )
+
+
+@every_lesson
 def test_opens_with_its_question(lesson):
     """A lesson starts with its title and a card: question, abilities, minutes of reading
     and of exercises, what it needs."""
