@@ -68,7 +68,7 @@ def facts(mnist) -> str:
         f"{digit.cross_entropy(logits, test.labels, T):.3f}. Of the {sure.sum():,} test "
         f"digits that are answered with at least {100 * file['sure']:.0f} %, {share(right[sure])} "
         f"are right; of the other {unsure:,}, {share(right[~sure])}. For these the page "
-        "asks back.\n\n"
+        "asks which digit you meant.\n\n"
         f"The [welcome page](index.md) shows this network without the temperature. There it "
         f"sees a {first} in the first test image with {plain:.0f} %; here, with the same "
         f"weights, it does so with {sureness}.\n"

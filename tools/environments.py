@@ -107,8 +107,8 @@ def main(arguments: list[str]) -> int:
         "names", nargs="+", help=", ".join([*INSTALLED, *VARIED, "cheap"])
     )
     parser.add_argument("--lessons", nargs="+", default=[""], help="as 01 05 A1")
-    parser.add_argument("--python", help="another than the one in the list above")
-    parser.add_argument("--folder", type=Path, help="is kept, and installed into once")
+    parser.add_argument("--python", help="a Python to use in place of the one looked for")
+    parser.add_argument("--folder", type=Path, help="where to install; kept, and used again next time")
     options = parser.parse_args(arguments)
     lessons = sorted(ROOT.glob("lessons/*.ipynb"))
     lessons = [path for path in lessons if path.name.startswith(tuple(options.lessons))]
