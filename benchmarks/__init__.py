@@ -131,7 +131,7 @@ def fingerprint(recipe: Recipe) -> str:
     for module in network.modules():
         plain = {k: v for k, v in vars(module).items() if isinstance(v, SETTING)}
         modules.append((type(module).__name__, sorted(plain.items())))
-    settings = [recipe.described() | {"choices": ""}, recipe.moments, loss, parameters]
+    settings = [recipe.as_dict() | {"choices": ""}, recipe.moments, loss, parameters]
     settings += [recipe.channels_last, recipe.mirror_at_test, modules]
     groups = [
         sorted((k, v) for k, v in g.items() if k != "params")

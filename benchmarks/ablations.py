@@ -276,7 +276,7 @@ def record(args) -> None:
     about["machine"] = machine()
     results = run_in_turns(variants, train, held_out, args.seeds)
     entries = [entry(variant, results[variant.name]) for variant in variants]
-    whole = whole.described() | about | {"variants": entries}
+    whole = whole.as_dict() | about | {"variants": entries}
     write_record(name, whole, args)
 
 

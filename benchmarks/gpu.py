@@ -231,7 +231,7 @@ def target_entry(
         return [run[key] for run in runs]
 
     accuracy, seconds = summarise(values("accuracy")), spread(values("seconds"))
-    ours = target.recipe.described() | {"recipe": target.recipe.name}
+    ours = target.recipe.as_dict() | {"recipe": target.recipe.name}
     ours["parameters"] = sum(p.numel() for p in model.parameters())
     ours |= {"accuracy": accuracy, "seconds": seconds}
     ours["reached"] = accuracy["mean"] >= target.goal

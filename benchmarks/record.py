@@ -43,7 +43,7 @@ def run_seeds(recipe: Recipe, args, device) -> dict:
         _, result = recipes.run(recipe, train, test, seed, loop=fit_seed)
         runs.append(result)
         print(f"{recipe.name}  seed {seed}  {measured(result, args)}", flush=True)
-    entry = recipe.described() | {"fingerprint": fingerprint(recipe)}
+    entry = recipe.as_dict() | {"fingerprint": fingerprint(recipe)}
     for key in ("accuracy", "accuracy_tta", "seconds"):
         if key in runs[0]:
             entry[key] = summarise([run[key] for run in runs])
@@ -54,7 +54,7 @@ def fit_of(recipe: Recipe, seed: int, folder: Path | None):
     """`train.fit`, or with a folder one that resumes from a checkpoint there."""
     if folder is None:
         return fit
-    about = {"recipe": recipe.name, "measured every epoch": recipe.by_epoch}
+    about = {"recipe": recipe.name, "measured every epoch": recipe.test_every_epoch}
     return partial(fit_with_checkpoint, folder / f"{recipe.name}-{seed}.pt", about=about)
 
 

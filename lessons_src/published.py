@@ -86,7 +86,7 @@ PUBLISHED = {
 
 sgd = torch.optim.SGD
 SCALED = (0.0, 1.0)  # ToTensor alone: pixels from 0 to 1
-tutorial = partial(Recipe, dataset="mnist", batch_size=64, by_epoch=True)
+tutorial = partial(Recipe, dataset="mnist", batch_size=64, test_every_epoch=True)
 r1 = partial(
     tutorial,
     epochs=100,

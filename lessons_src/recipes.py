@@ -42,7 +42,7 @@ class Recipe:
     moments: tuple[float, float] | None = None  # mean and std; None: the training split's
     channels_last: bool = False
     mirror_at_test: bool = False  # measured once more by MirrorAverage, reported apart
-    by_epoch: bool = False  # also measured after every epoch, as many sources report it
+    test_every_epoch: bool = False  # not only at the end, as many sources report it
     choices: str = ""  # what its source leaves open, and what is done here
 
     def __post_init__(self):
@@ -56,7 +56,7 @@ class Recipe:
         if self.warmup is not None:
             within("warmup", self.warmup, ends=False)
         check_loss(self.loss_fn)
-        for name in ("shuffle", "channels_last", "mirror_at_test", "by_epoch"):
+        for name in ("shuffle", "channels_last", "mirror_at_test", "test_every_epoch"):
             flag(name, getattr(self, name))
         two = isinstance(self.moments, tuple | list) and len(self.moments) == 2
         needed = "moments must be None, or a mean and a standard deviation"
@@ -79,7 +79,7 @@ class Recipe:
         generator = torch.Generator().manual_seed(seed) if self.shuffle else None
         return model, optimizer, scheduler, generator
 
-    def described(self) -> dict:
+    def as_dict(self) -> dict:
         """The recipe in words and numbers, for a record. Draws no random number."""
         optimizer = self.optimizer([nn.Parameter(torch.zeros(1))])
         settings = optimizer.defaults
@@ -155,7 +155,7 @@ def run(
         batch_size=recipe.batch_size,
         scheduler=scheduler,
         loss_fn=recipe.loss_fn,
-        test=test if recipe.by_epoch else None,
+        test=test if recipe.test_every_epoch else None,
         generator=generator,
         progress=False,
     )
@@ -169,7 +169,7 @@ def run(
     if recipe.mirror_at_test:
         result["accuracy_tta"] = evaluate(models.MirrorAverage(model), test)[1]
     result |= {"train_loss": history.loss, "train_accuracy": history.accuracy}
-    if recipe.by_epoch:
+    if recipe.test_every_epoch:
         result |= {"test_loss": history.test_loss, "test_accuracy": history.test_accuracy}
     result["parameters"] = sum(p.numel() for p in model.parameters())
     return model, result

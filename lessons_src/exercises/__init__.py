@@ -193,7 +193,7 @@ class Exercise:
                     return False, f"○ {self.name}: not attempted yet"
                 lines = [
                     f"✗ {self.name}: {number} of {len(trials)} checks passed, then, for "
-                    f"{self.described(inputs)}:",
+                    f"{self.arguments_text(inputs)}:",
                     problem,
                     hint or self.hint
                     if problem.startswith(TOO_LONG)  # and would again
@@ -299,7 +299,7 @@ class Exercise:
         except BaseException as error:
             return type(error).__name__
 
-    def described(self, inputs) -> str:
+    def arguments_text(self, inputs) -> str:
         """The arguments as the reader knows them: `logits = [[1.0, 2.0]], T = 4`."""
         names = self.names or inspect.signature(self.solution).parameters
         named = zip(names, inputs, strict=False)

@@ -222,7 +222,7 @@ def report(recipe: Recipe, args, loaded: data.Dataset, model, device) -> dict:
     """What --json writes beside the curves: settings, where, when, by which command."""
     return {
         "recipe": recipe.name,
-        **recipe.described(),
+        **recipe.as_dict(),
         "standin": loaded.standin,
         "examples": args.examples,
         "validation": args.validation,

@@ -315,7 +315,7 @@ def test_every_record_belongs_to_a_recipe_and_adds_up(path):
     recipe = record.RECIPES.get(path.stem.removesuffix("-cuda"))
     if recipe is None:
         return  # a comparison of several recipes
-    today = recipe.described()
+    today = recipe.as_dict()
     for key in ("dataset", "epochs", "batch_size", "lr", "warmup", "optimizer"):
         assert made[key] == today[key]
     size = sum(p.numel() for p in recipe.network().parameters())

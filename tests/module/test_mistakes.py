@@ -38,7 +38,7 @@ MODULES = (
 # Of `exercises` they call checkers, which say what is wrong and raise nothing, and summary.
 INSIDE = """
     download standin svg files expect published train_checks data.check_name train.kept
-    models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.described
+    models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.as_dict
     records.recipe_of records.is_for_later records.threads_of detector.check_arguments
     detector.check_data_and_loss detector.check_returned
     figures.caption_html

@@ -62,12 +62,12 @@ def test_describing_a_recipe_draws_no_random_number(name):
     """Neither PyTorch's nor Python's random state changes; a learning rate is named."""
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    described = RECIPES[name].described()
+    settings = RECIPES[name].as_dict()
     assert torch.equal(torch.get_rng_state(), before)
     _, optimizer, _, _ = RECIPES[name].start(100, 0)
     group = optimizer.param_groups[0]
-    assert described["lr"] == group.get("initial_lr", group["lr"])
-    assert described["optimizer"] == type(optimizer).__name__
+    assert settings["lr"] == group.get("initial_lr", group["lr"])
+    assert settings["optimizer"] == type(optimizer).__name__
 
 
 def test_the_small_network_is_small():
@@ -165,7 +165,7 @@ def test_what_a_recipe_cannot_do_is_said_before_the_training():
 def test_an_optimizer_without_weight_decay_has_none():
     """Its description says 0."""
     recipe = replace(OWN["mlp-97"], optimizer=torch.optim.Rprop)
-    assert recipe.described()["weight_decay"] == 0
+    assert recipe.as_dict()["weight_decay"] == 0
 
 
 # Published ----------------------------------------------------------------------------------------
@@ -250,10 +250,10 @@ def test_the_size_of_test_batches_changes_no_number():
 def test_evaluating_every_epoch_changes_no_number():
     """With dropout and momentum: the same training, and its last epoch is the final one."""
     recipe = replace(AS_PUBLISHED["R1b"], epochs=2)
-    assert recipe.by_epoch
+    assert recipe.test_every_epoch
     split = images(), images(100, 1)
     watched = recipes.run(recipe, *split, seed=1)[1]
-    alone = recipes.run(replace(recipe, by_epoch=False), *split, seed=1)[1]
+    alone = recipes.run(replace(recipe, test_every_epoch=False), *split, seed=1)[1]
     assert "test_accuracy" not in alone and len(watched["test_accuracy"]) == 2
     for key in ("accuracy", "loss", "train_loss", "train_accuracy"):
         assert watched[key] == alone[key], key
