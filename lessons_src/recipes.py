@@ -21,7 +21,7 @@ from lessons_src.expect import expect, expect_type, flag, whole, within
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
 from lessons_src.muon import Muon
 from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
-from lessons_src.train_checks import check_loss, check_split
+from lessons_src.train_checks import check_dtype, check_loss, check_split
 
 HELD_OUT = 10_000  # training images that tuning measures on, in place of the test split
 
@@ -147,6 +147,7 @@ def run(
     check_split(test)  # now, and not after the training
     model, optimizer, scheduler, generator = recipe.start(len(train), seed)
     model.to(train.images.device)
+    check_dtype(model, test)  # a test split of the wrong shape: now too
     history = loop(
         model,
         train,

@@ -112,7 +112,7 @@ def fit(split=good, epochs=1, model=None, optimizer=None, loop=train.fit, **opti
     return loop(model, split, epochs, optimizer, **options)
 
 
-def no_step(*_):
+def no_step(*_, **__):
     raise AssertionError("a step was taken before the mistake was named")
 
 
@@ -806,6 +806,11 @@ MISTAKES = {
     ],
     "recipes.run": [
         ("dtype", lambda: recipes.run(recipe, good, raw, 0), "call .scaled"),
+        (
+            "shape",
+            lambda: recipes.run(recipe, good, of_14, 0, loop=no_step),
+            r"the network does not take images \(1, 14, 14\)",
+        ),
         ("container", lambda: recipes.run(recipe, (1, 2), good, 0), "must be a Split"),
         ("count", lambda: recipes.run(recipe, good, good[:0], 0), "at least one example"),
         ("name", lambda: recipes.run("mlp-97", good, good, 0), "recipe must be a Recipe"),
