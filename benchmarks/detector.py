@@ -228,7 +228,7 @@ def recipe_setting(recipe, loaded: data.Dataset) -> Setting:
 def recipe_trials(sets: dict[str, data.Dataset]) -> list[Trial]:
     """All recipes of the course and of published results, as sound trainings."""
     tried = []
-    for recipe in (recipes.OWN | published.AS_PUBLISHED).values():
+    for recipe in published.RECIPES.values():
         loaded = sets[recipe.dataset]
         bug = Planted(f"recipe {recipe.name}", None, None, (), (recipe.dataset,))
         make = lambda r=recipe, d=loaded: recipe_setting(r, d)  # noqa: E731

@@ -56,7 +56,7 @@ from benchmarks.cost import copying, matrix_product
 from benchmarks.race_table import TARGETS, Target, table, with_floors
 from lessons_src import data, recipes
 from lessons_src.data import Dataset, Split
-from lessons_src.published import AS_PUBLISHED
+from lessons_src.published import AS_PUBLISHED, RECIPES
 from lessons_src.recipes import OWN, Recipe
 from lessons_src.train import batches, evaluate, fit, pick_device, seed_everything
 
@@ -218,8 +218,9 @@ def fingerprints(targets: list[Target]) -> dict[str, str | None]:
     """The trainings of one round in their turn (theirs, ours, theirs, ..., each once),
     with the hash of each recipe."""
     names = [name for target in targets for name in target.names]
-    known = OWN | AS_PUBLISHED
-    return {name: fingerprint(known[name]) if name in known else None for name in names}
+    return {
+        name: fingerprint(RECIPES[name]) if name in RECIPES else None for name in names
+    }
 
 
 def earlier(path: Path, limit: float) -> dict:

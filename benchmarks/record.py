@@ -25,12 +25,10 @@ from benchmarks import (
     write_record,
 )
 from lessons_src import recipes
-from lessons_src.published import AS_PUBLISHED
-from lessons_src.recipes import OWN, Recipe
+from lessons_src.published import RECIPES
+from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import fit_with_checkpoint
 from lessons_src.train import fit, pick_device
-
-RECIPES = OWN | AS_PUBLISHED
 
 
 def run_seeds(recipe: Recipe, args, device) -> dict:

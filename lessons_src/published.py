@@ -3,6 +3,8 @@
 `PUBLISHED` holds what the sources say, `AS_PUBLISHED` the recipes. These are exactly the
 published ones; where one is silent, the choice is stated. Only the loader is another:
 tensors in memory, same values, same batches of shuffled examples.
+
+`RECIPES` holds all recipes by name, the course's own and these.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ import torch.nn.functional as F
 
 from lessons_src import models
 from lessons_src.models import mlp
-from lessons_src.recipes import Recipe, by_name
+from lessons_src.recipes import OWN, Recipe, by_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +153,4 @@ AS_PUBLISHED["R5-scaled"] = replace(
     moments=SCALED,
     choices="R5 with pixels from 0 to 1, not normalised.",
 )
+RECIPES = OWN | AS_PUBLISHED

@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 from lessons_src import data, recipes
 from lessons_src.files import replacing
-from lessons_src.published import AS_PUBLISHED
-from lessons_src.recipes import OWN, Recipe
+from lessons_src.published import RECIPES
+from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import CheckpointError, fit_with_checkpoint, save
 from lessons_src.scale.distributed import (
     GroupError,
@@ -54,7 +54,6 @@ from lessons_src.scale.fit import evaluate, fit
 from lessons_src.train import TrainingError, pick_device
 
 PROGRAM = "python -m lessons_src.scale.run"
-RECIPES = AS_PUBLISHED | OWN
 FAILURES = (TrainingError, CheckpointError, GroupError, data.DataError, OSError)
 
 

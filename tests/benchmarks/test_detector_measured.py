@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import detector, planted, planted_bugs, write_record
-from lessons_src import data, published, recipes, records
+from lessons_src import data, published, records
 from lessons_src.detector import KINDS
 
 KNOWN = detector.known_bugs()
@@ -238,8 +238,7 @@ def tried() -> dict[str, dict]:
         group: [(b.name, b.kind, len(b.networks) * len(b.datasets)) for b in some]
         for group, some in bugs.items()
     }
-    names = recipes.OWN | published.AS_PUBLISHED
-    listed["sound"] += [(f"recipe {name}", None, 1) for name in names]
+    listed["sound"] += [(f"recipe {name}", None, 1) for name in published.RECIPES]
     return listed
 
 

@@ -19,7 +19,7 @@ from lesson_source import ROOT
 import benchmarks
 from benchmarks import record
 from lessons_src import data, recipes, records
-from lessons_src.published import AS_PUBLISHED
+from lessons_src.published import AS_PUBLISHED, RECIPES
 from lessons_src.recipes import OWN
 
 
@@ -222,7 +222,7 @@ def test_the_command_line_says_what_there_is(command, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command("--help")
     text = capsys.readouterr().out
-    assert all(name in text for name in OWN | AS_PUBLISHED)
+    assert all(name in text for name in RECIPES)
     for wrong, message in (
         (["R99"], "unknown: R99; there are:"),
         (["R5", "--seeds", 0], "1 or"),

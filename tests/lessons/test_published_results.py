@@ -16,7 +16,7 @@ from lesson_source import cells, close, definitions, drawn
 from lessons_src import records
 from lessons_src.data import Split
 from lessons_src.exercises import published_results
-from lessons_src.published import AS_PUBLISHED, PUBLISHED
+from lessons_src.published import AS_PUBLISHED, PUBLISHED, RECIPES
 from lessons_src.recipes import OWN
 
 LESSON = "published_results"
@@ -231,7 +231,7 @@ def test_verdict(page, case):
 
 def record(name, accuracies, seconds=10.0):
     """A made-up record; its accuracy rises evenly from the half to the last epoch."""
-    recipe = (AS_PUBLISHED | OWN)[name]
+    recipe = RECIPES[name]
     runs = []
     for seed, share in enumerate(accuracies):
         rise = [share * (0.5 + (e + 1) / recipe.epochs / 2) for e in range(recipe.epochs)]

@@ -14,11 +14,9 @@ from torch import nn
 from lessons_src import data, recipes
 from lessons_src.data import Split
 from lessons_src.models import MirrorAverage
-from lessons_src.published import AS_PUBLISHED, PUBLISHED
+from lessons_src.published import AS_PUBLISHED, PUBLISHED, RECIPES
 from lessons_src.recipes import OWN
 from lessons_src.train import evaluate
-
-RECIPES = OWN | AS_PUBLISHED
 
 
 def images(n=200, seed=0):
