@@ -32,7 +32,7 @@ import torch
 
 from lessons_src import records
 from lessons_src.data import DataError
-from lessons_src.files import replacing
+from lessons_src.files import atomic_write
 from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import CheckpointError
 from lessons_src.train import pick_device
@@ -189,7 +189,7 @@ def write_dated(path: Path, name: str, record: dict) -> None:
 def write_json(path: Path, content: dict, **form) -> None:
     """Write the content, whole or not at all; form: options of json.dumps."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(f"{json.dumps(content, **form)}\n".encode())
 
 

@@ -38,7 +38,7 @@ from benchmarks import (
 from lessons_src.data import Split
 from lessons_src.models import Crop, MirrorAverage, RandomFlip, RandomShift, cnn
 from lessons_src.recipes import Recipe, adamw, images, splits
-from lessons_src.scale.graph import graphed, undone
+from lessons_src.scale.graph import graphed, preserve_state
 from lessons_src.train import History, TrainingError, evaluate
 
 AMP = torch.bfloat16
@@ -150,7 +150,7 @@ def train_on_device(recipe: Recipe, split: Split, seed: int, *, graph=True, amp=
 
     start, run_step = now(device), step
     if graph and device.type == "cuda":
-        with undone(model, optimizer, number, totals):
+        with preserve_state(model, optimizer, number, totals):
             run_step = graphed(step)
     history, warmup_seconds = History(), now(device) - start
     for epoch in range(1, recipe.epochs + 1):

@@ -259,5 +259,5 @@ def _loud_standin(name: str, root: Path, reason: str) -> Dataset:
 
 
 def _standin(root: Path) -> tuple[Split, Split]:
-    x, y, x_test, y_test = standin.load(root)
+    x, y, x_test, y_test = standin.load_or_make(root)
     return Split(x, y), Split(x_test, y_test)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from lessons_src.files import replacing
+from lessons_src.files import atomic_write
 
 TIMEOUT = 10  # seconds to connect and between two packets
 SLOWEST = 10_000  # bytes a second: a mirror that hangs or drips is left for the next
@@ -55,7 +55,7 @@ def _downloaded(path: Path, sha256: str, source: dict, problem: str) -> bytearra
             continue
         with suppress(OSError):  # no space, no permission: it is fetched again next time
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
+            with atomic_write(path) as file:
                 file.write(packed)
         return packed
     raise DataError(

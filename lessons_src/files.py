@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path):
+def atomic_write(path: Path):
     """A file to write to, which takes the place of `path` when it is complete.
 
     Until then, and where the block raises, what stood there before stays. OSError where

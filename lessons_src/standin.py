@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lessons_src.files import replacing
+from lessons_src.files import atomic_write
 
 KEYS = ("x", "y", "x_test", "y_test")
 
 
-def load(root: Path) -> list[Tensor]:
+def load_or_make(root: Path) -> list[Tensor]:
     """Training and test images and labels: from the folder `root`, or made, and kept."""
     kept = root / "standin-1.npz"
     try:
@@ -27,7 +27,7 @@ def load(root: Path) -> list[Tensor]:
             return [torch.from_numpy(arrays[key]) for key in KEYS]
     except Exception:  # not there, or damaged in one way or another: it is made anew
         made = make()
-    with suppress(OSError), replacing(kept) as file:  # the folder is not made for it
+    with suppress(OSError), atomic_write(kept) as file:  # the folder is not made for it
         np.savez(file, **dict(zip(KEYS, made, strict=True)))
     return made
 

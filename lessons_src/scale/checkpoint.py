@@ -15,9 +15,9 @@ import torch.nn.functional as F
 
 from lessons_src.data import Split
 from lessons_src.expect import described, expect, expect_type, flag, whole
-from lessons_src.files import replacing
+from lessons_src.files import atomic_write
 from lessons_src.scale.description import description
-from lessons_src.scale.distributed import gather, on_rank_0, rank
+from lessons_src.scale.distributed import all_gather, on_rank_0, rank
 from lessons_src.scale.fit import fit
 from lessons_src.train import History, kept
 from lessons_src.train_checks import check_each, check_together
@@ -40,7 +40,7 @@ def save(path, state: dict) -> None:
         # In memory first: torch makes of a Ctrl-C inside file.write a RuntimeError.
         written = io.BytesIO()
         torch.save(state, written)
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(written.getbuffer())
             file.flush()
             torch.load(file.name, weights_only=True)  # what cannot be read is not kept
@@ -185,7 +185,7 @@ def write(path, training: dict, parts: dict, generator, history: History) -> Non
     """
     states = {name: part.state_dict() for name, part in parts.items() if part is not None}
     order = None if generator is None else generator.get_state()
-    random = gather({"cpu": torch.get_rng_state(), "cuda": cuda_random_state()})
+    random = all_gather({"cpu": torch.get_rng_state(), "cuda": cuda_random_state()})
     state = {"training": training, "parts": states, "order": order, "random": random}
     on_rank_0(lambda: save(path, state | {"history": vars(history)}))
 

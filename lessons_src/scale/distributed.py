@@ -104,7 +104,7 @@ def sum_over_ranks(number: float) -> float:
     return tensor.item()
 
 
-def gather(thing) -> list:
+def all_gather(thing) -> list:
     """Every rank's thing, in the order of ranks, on all ranks."""
     things = [thing] * world_size()
     if world_size() > 1:

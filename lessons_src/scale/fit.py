@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from lessons_src import train
-from lessons_src.scale.distributed import gather, rank, sum_over_ranks, world_size
+from lessons_src.scale.distributed import all_gather, rank, sum_over_ranks, world_size
 from lessons_src.train import History, TrainingError, batches, kept
 from lessons_src.train_checks import (
     check_fit,
@@ -133,7 +133,7 @@ def replicate(
         )
     if next(model.parameters()).is_cuda:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    states = gather(torch.get_rng_state())
+    states = all_gather(torch.get_rng_state())
     if rank() > 0 and torch.equal(states[rank()], states[0]):
         torch.manual_seed(torch.randint(2**60, ()).item() + rank())
     return DistributedDataParallel(model)
@@ -141,6 +141,6 @@ def replicate(
 
 def where_not_finite(loss: Tensor) -> str:
     """A sentence that says on which ranks the own part of the loss was not finite."""
-    finite = gather(bool(loss.isfinite()))
+    finite = all_gather(bool(loss.isfinite()))
     names = [str(number) for number, good in enumerate(finite) if not good]
     return f" It was so on rank {' and '.join(names)} of {world_size()}."

@@ -21,7 +21,7 @@ def graphed(step, warmup=3):
     step: a function without arguments, on tensors that stay where they are; it reads
     no number back (.item()) and makes no tensor on the CPU. It runs `warmup` times,
     because libraries choose their algorithms and ask for memory at first, and is then
-    recorded, not run. What the warm-up changed, the caller puts back (`undone`).
+    recorded, not run. What the warm-up changed, the caller puts back (`preserve_state`).
     Without CUDA: `step` itself. TrainingError where it cannot be recorded.
     """
     needed = "step must be a function without arguments: def step(): ..."
@@ -54,7 +54,7 @@ def graphed(step, warmup=3):
 
 
 @contextmanager
-def undone(model: nn.Module, optimizer, *others: Tensor):
+def preserve_state(model: nn.Module, optimizer, *others: Tensor):
     """Steps taken inside leave no trace: all is put back where a graph looks for it.
 
     That is parameters, buffers, the optimizer's state, `others`, and random numbers.

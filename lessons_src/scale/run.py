@@ -38,7 +38,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from tqdm import tqdm
 
 from lessons_src import data, recipes
-from lessons_src.files import replacing
+from lessons_src.files import atomic_write
 from lessons_src.published import RECIPES
 from lessons_src.recipes import Recipe
 from lessons_src.scale.checkpoint import CheckpointError, fit_with_checkpoint, save
@@ -259,7 +259,7 @@ def write_text(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -49,25 +49,25 @@ def main(folder: Path, planned: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     kill("before the group")
-    replacing, files = checkpoint.replacing, []
+    atomic_write, files = checkpoint.atomic_write, []
 
     @contextmanager
-    def replacing_and_kill(path):
-        with replacing(path) as file:
+    def write_and_kill(path):
+        with atomic_write(path) as file:
             yield file
             files.append(file)
             if len(files) == 2:  # written, and not in its place yet
                 kill("in save")
 
-    gather, gathered = checkpoint.gather, []
+    all_gather, gathered = checkpoint.all_gather, []
 
     def gather_and_kill(thing):
-        gathered.append(gather(thing))
+        gathered.append(all_gather(thing))
         if len(gathered) == 2 and os.environ["RANK"] == "1":  # while rank 0 writes
             kill("in save")
         return gathered[-1]
 
-    checkpoint.replacing, checkpoint.gather = replacing_and_kill, gather_and_kill
+    checkpoint.atomic_write, checkpoint.all_gather = write_and_kill, gather_and_kill
     with distributed.group("cpu"):
         kill("in the group")
         loop = partial(checkpoint.fit_with_checkpoint, folder / "a.pt")

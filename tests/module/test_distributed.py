@@ -252,7 +252,7 @@ def test_alone_everything_is_as_given(monkeypatch):
     with distributed.group("cpu") as device, distributed.local_rank_0_first():
         assert device == torch.device("cpu")
         assert (distributed.rank(), distributed.world_size()) == (0, 1)
-        assert distributed.gather("a") == ["a"] and distributed.sum_over_ranks(7) == 7
+        assert distributed.all_gather("a") == ["a"] and distributed.sum_over_ranks(7) == 7
         assert distributed.on_rank_0(lambda: 3) == 3
     text = message(
         CheckpointError, distributed.on_rank_0, lambda: checkpoint.load("/no/file")

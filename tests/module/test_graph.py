@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lessons_src.models import RandomShift
-from lessons_src.scale.graph import graphed, undone
+from lessons_src.scale.graph import graphed, preserve_state
 from lessons_src.train import TrainingError
 
 OPTIMIZERS = {
@@ -69,7 +69,7 @@ def test_undone_leaves_no_trace(name):
     for past in range(2):
         before = {x.data_ptr(): x.clone() for x in everything()}
         random_state = torch.get_rng_state()
-        with undone(model, optimizer, counter):
+        with preserve_state(model, optimizer, counter):
             step()
             step()
             assert counter == 9 + past
@@ -83,10 +83,10 @@ def test_undone_leaves_no_trace(name):
 
 
 def test_a_new_state_is_zero_where_the_optimizers_start():
-    """After `undone`, a first step of SGD, Adam and AdamW is that of a new optimizer."""
+    """After `preserve_state`, SGD, Adam and AdamW step at first as if they were new."""
     for name in OPTIMIZERS:
         model, optimizer, counter, step = training(name)
-        with undone(model, optimizer, counter):
+        with preserve_state(model, optimizer, counter):
             step()
         step()
         other, _, _, other_step = training(name)
@@ -103,7 +103,7 @@ def test_on_a_gpu_the_graph_equals_its_steps(name, monkeypatch):
     weights = []
     for wrap in (lambda step: step, graphed):
         model, optimizer, counter, step = training(name, "cuda")
-        with undone(model, optimizer, counter):
+        with preserve_state(model, optimizer, counter):
             run = wrap(step)
         for _ in range(10):
             run()

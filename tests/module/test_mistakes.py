@@ -61,7 +61,7 @@ NOTHING_TO_GET_WRONG = """
     recipes.light recipes.lighter recipes.medium recipes.tiny recipes.mirrored_clothes
     recipes.wide_clothes records.command_for exercises.summary figures.Picture
     figures.Picture.png figures.Picture.size figures.Picture.html
-    figures.Picture.words distributed.rank distributed.world_size distributed.gather
+    figures.Picture.words distributed.rank distributed.world_size distributed.all_gather
     distributed.on_rank_0 distributed.local_rank_0_first
 """
 KINDS = {
@@ -1116,20 +1116,20 @@ MISTAKES = {
         ("container", lambda: graph.graphed(small()), "received Sequential"),
         ("count", lambda: graph.graphed(print, 2.5), "warmup must be a whole number"),
     ],
-    "graph.undone": [
+    "graph.preserve_state": [
         (
             "container",
-            lambda: graph.undone(models.mlp, None).__enter__(),
+            lambda: graph.preserve_state(models.mlp, None).__enter__(),
             "model must be a Module, received function",
         ),
         (
             "container",
-            lambda: graph.undone(small(), None).__enter__(),
+            lambda: graph.preserve_state(small(), None).__enter__(),
             "optimizer must be an Optimizer, received None",
         ),
         (
             "container",
-            lambda: graph.undone(m := small(), sgd(m), 3).__enter__(),
+            lambda: graph.preserve_state(m := small(), sgd(m), 3).__enter__(),
             "what else is put back must be a Tensor, received 3",
         ),
     ],

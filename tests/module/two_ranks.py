@@ -175,7 +175,7 @@ def measurements(folder: Path) -> dict:
 
 def conversation(folder: Path) -> dict:
     """What the ranks say to each other."""
-    result = {"gathered": distributed.gather({"rank": distributed.rank()})}
+    result = {"gathered": distributed.all_gather({"rank": distributed.rank()})}
     result["sum"] = distributed.sum_over_ranks(distributed.rank() + 0.5)
     with distributed.local_rank_0_first():
         result["there already"] = (folder / "made").exists()
