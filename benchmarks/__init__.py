@@ -82,7 +82,7 @@ def summarise(values: list[float]) -> dict:
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
 
 
-def spread(values: list[float]) -> dict:
+def median_and_range(values: list[float]) -> dict:
     """median, low, high and n."""
     median = statistics.median(values)
     return {"median": median, "low": min(values), "high": max(values), "n": len(values)}
@@ -112,7 +112,7 @@ def machine() -> dict:
         "name": torch.cuda.get_device_name() if on_gpu else processor(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "load": load(),
+        "load": load_average(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -152,7 +152,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def load() -> float | None:
+def load_average() -> float | None:
     """How many processes wanted to run in the last minute; None where it is unknown."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 

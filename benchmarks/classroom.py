@@ -27,7 +27,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from benchmarks import (
     check_replaces,
     errors_in_a_sentence,
-    load,
+    load_average,
     machine,
     options,
     write_record,
@@ -160,7 +160,7 @@ def record(args) -> None:
     if not writes:
         print("Nothing was written: that needs every lesson, or --results FOLDER.")
     else:
-        about = {"machine": before | {"load_after": load()}}
+        about = {"machine": before | {"load_after": load_average()}}
         write_record("classroom", about | entry, args)
 
 

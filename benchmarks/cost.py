@@ -26,10 +26,10 @@ from benchmarks import (
     check_replaces,
     errors_in_a_sentence,
     keep_memory,
-    load,
+    load_average,
     machine,
+    median_and_range,
     options,
-    spread,
     write_record,
 )
 from lessons_src import recipes
@@ -176,7 +176,7 @@ def step_point(kind: str, network, batch: int, budget: float) -> dict:
         "size": parameters,
         "parameters": parameters,
         "batch_size": batch,
-        "seconds": spread(repeated(step, budget, 5, clock())),
+        "seconds": median_and_range(repeated(step, budget, 5, clock())),
         "operations": sum(operations(step).values()),
     }
 
@@ -215,7 +215,7 @@ def by_examples(kind: str, budget: float) -> dict:
         epoch = partial(fit, model, split, 1, optimizer, **options)
         least = 3 if n <= 10_000 else 1
         seconds = repeated(epoch, budget, least, clock(), warm=n < 10_000)
-        points.append({"size": n, "seconds": spread(seconds)})
+        points.append({"size": n, "seconds": median_and_range(seconds)})
     return line(points)
 
 
@@ -255,7 +255,7 @@ def roofline(budget: float) -> list[dict]:
             "batch_size": recipe.batch_size,
             "operations": sum(operations_by_kind.values()),
             "bytes": sum(bytes_by_kind.values()),
-            "seconds": spread(repeated(step, budget, 5, clock())),
+            "seconds": median_and_range(repeated(step, budget, 5, clock())),
         }
         row |= {"operations_by_kind": operations_by_kind, "bytes_by_kind": bytes_by_kind}
         rows.append(row)
@@ -312,7 +312,10 @@ def main() -> None:
     with errors_in_a_sentence():
         check_replaces("cost", {"seconds for a point": args.budget}, args)
         record = measure(args.budget)
-        about = {"budget": args.budget, "machine": before | {"load_after": load()}}
+        about = {
+            "budget": args.budget,
+            "machine": before | {"load_after": load_average()},
+        }
         write_record("cost", about | record, args)
 
 

@@ -41,12 +41,12 @@ from benchmarks import (
     check_replaces,
     detector_heldout,
     errors_in_a_sentence,
-    load,
+    load_average,
     machine,
+    median_and_range,
     options,
     planted,
     planted_bugs,
-    spread,
     write_record,
 )
 from benchmarks.planted import BATCH, Planted, Setting
@@ -330,8 +330,8 @@ def summary(entries: dict[str, list], tools) -> dict:
             "planted": share(entries["planted"], name, "named"),
             "held_out": share(entries["held_out"], name, "named"),
             "sound": share(entries["sound"], name, "alarms"),
-            "seconds": spread([s for one in every for s in one["seconds"]]),
-            "processor_seconds": spread(
+            "seconds": median_and_range([s for one in every for s in one["seconds"]]),
+            "processor_seconds": median_and_range(
                 [s for one in every for s in one["processor_seconds"]]
             ),
         }
@@ -353,7 +353,7 @@ def compact(entries: dict[str, list], tools) -> None:
     for bug in (bug for group in entries.values() for bug in group):
         for name in tools:
             for key in ("seconds", "processor_seconds"):
-                bug[name][key] = spread(bug[name][key])
+                bug[name][key] = median_and_range(bug[name][key])
 
 
 def line(bug: dict, tools) -> str:
@@ -399,7 +399,7 @@ def record(args) -> None:
         print(sentence(name, numbers))
     if not args.only:
         versions = {n: importlib.metadata.version(n) for n in tools if n != "detector"}
-        about = {"machine": before | {"load_after": load()}, "versions": versions}
+        about = {"machine": before | {"load_after": load_average()}, "versions": versions}
         about["fingerprint"] = mark
         rules = {name: RULES[name] for name in versions}
         write_record(

@@ -30,8 +30,8 @@ from benchmarks import (
     check_replaces,
     errors_in_a_sentence,
     machine,
+    median_and_range,
     options,
-    spread,
     summarise,
     write_unfinished,
 )
@@ -230,7 +230,7 @@ def target_entry(
     def values(key):
         return [run[key] for run in runs]
 
-    accuracy, seconds = summarise(values("accuracy")), spread(values("seconds"))
+    accuracy, seconds = summarise(values("accuracy")), median_and_range(values("seconds"))
     ours = target.recipe.as_dict() | {"recipe": target.recipe.name}
     ours["parameters"] = sum(p.numel() for p in model.parameters())
     ours |= {"accuracy": accuracy, "seconds": seconds}
@@ -246,8 +246,12 @@ def target_entry(
         "ours": ours,
         "met": met(target, accuracy["mean"], seconds["median"]),
         "first": first,
-        "before": {k: spread(values(k)) for k in ("data_seconds", "warmup_seconds")},
-        "graph": {key: spread(values(key)) for key in ("step", "eager", "ratio")},
+        "before": {
+            k: median_and_range(values(k)) for k in ("data_seconds", "warmup_seconds")
+        },
+        "graph": {
+            key: median_and_range(values(key)) for key in ("step", "eager", "ratio")
+        },
         "runs": runs,
     }
 

@@ -44,11 +44,11 @@ from benchmarks import (
     errors_in_a_sentence,
     fingerprint,
     keep_memory,
-    load,
+    load_average,
     machine,
+    median_and_range,
     options,
     record_path,
-    spread,
     write_json,
     write_record,
 )
@@ -297,7 +297,7 @@ class Round:
 
     def add(self, name: str, result: dict) -> None:
         self.state["results"][name] = result
-        self.state["load"].append(load())
+        self.state["load"].append(load_average())
         if self.path is not None:
             write_json(self.path, self.state)
 
@@ -315,7 +315,7 @@ class Round:
             print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
         peak, copy = map(max, before, ceiling())
         kept = {key: self.state[key] for key in ("date", "machine", "results")}
-        kept["machine"]["load_during"] = spread(self.state["load"])
+        kept["machine"]["load_during"] = median_and_range(self.state["load"])
         return {"seed": settings["seed"], "peak": peak, "copy": copy} | kept
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks import spread, summarise
+from benchmarks import median_and_range, summarise
 from benchmarks.cost import operations, training_step
 from lessons_src.published import AS_PUBLISHED
 from lessons_src.recipes import OWN
@@ -93,7 +93,7 @@ def fastest(sides: dict[str, dict]) -> str:
 
 def ratios(theirs: list[float], ours: list[float]) -> dict:
     """Their seconds over ours, round by round."""
-    return spread([t / o for t, o in zip(theirs, ours, strict=True)])
+    return median_and_range([t / o for t, o in zip(theirs, ours, strict=True)])
 
 
 def made_of(curves: list[dict], side: dict, ours: list[dict], epochs: int) -> dict:
@@ -171,8 +171,8 @@ def pass_row(results: list[dict]) -> dict:
     for side, recipe in names.items():
         first, later = ([r[side][when] for r in results] for when in ("first", "later"))
         seconds[side] = {"first": first, "later": later}
-        entry[side] = {"recipe": recipe, "seconds": spread(later)} | rest
-        entry[side]["first"] = spread(first)
+        entry[side] = {"recipe": recipe, "seconds": median_and_range(later)} | rest
+        entry[side]["first"] = median_and_range(first)
     theirs, ours = seconds["theirs"], seconds["ours"]
     entry["ratio"] = ratios(theirs["later"], ours["later"])
     return entry | {"first_ratio": ratios(theirs["first"], ours["first"])}
@@ -192,8 +192,8 @@ def our_side(target: Target, results: list[dict]) -> dict:
         "accuracy": accuracy,
         "epochs": OWN[target.name].epochs,
         "parameters": parameters,
-        "seconds": spread(our_seconds(results)),
-        "prepare": spread([result["prepare"] for result in results]),
+        "seconds": median_and_range(our_seconds(results)),
+        "prepare": median_and_range([result["prepare"] for result in results]),
         "reached": accuracy["mean"] >= target.goal - 1e-9 and is_small,
     }
 
@@ -208,8 +208,8 @@ def their_side(target: Target, results: dict, ours: dict, limit: float) -> dict:
         parts = made_of(results[best], sides[best], own, ours["epochs"])
     entries = {}
     for name, side in sides.items():
-        prepare = spread([curve["prepare"] for curve in results[name]])
-        seconds = spread(side["seconds"])
+        prepare = median_and_range([curve["prepare"] for curve in results[name]])
+        seconds = median_and_range(side["seconds"])
         published = AS_PUBLISHED[name].epochs
         entries[name] = {"recipe": name, "published_epochs": published} | side
         entries[name] |= {"seconds": seconds, "prepare": prepare}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
-from benchmarks import RecordError, classroom, cost, spread, write_record
+from benchmarks import RecordError, classroom, cost, median_and_range, write_record
 from lessons_src import recipes
 from lessons_src.models import mlp
 
@@ -29,7 +29,8 @@ def test_the_slope_of_a_power_is_its_exponent(k):
 def test_a_start_up_cost_flattens_the_slope_of_the_small_ones_only():
     """1 ms, and 1 µs an example: the slope through all is below that of the largest three."""
     sizes = [10**k for k in range(8)]
-    curve = cost.line([{"size": n, "seconds": spread([1e-3 + 1e-6 * n])} for n in sizes])
+    points = [{"size": n, "seconds": median_and_range([1e-3 + 1e-6 * n])} for n in sizes]
+    curve = cost.line(points)
     assert curve["slope"] < 0.8 and curve["slope_of_largest"] == pytest.approx(
         1, abs=0.01
     )
@@ -37,7 +38,8 @@ def test_a_start_up_cost_flattens_the_slope_of_the_small_ones_only():
 
 def test_spread():
     """Median, extremes and number."""
-    assert spread([3, 1, 2, 10]) == {"median": 2.5, "low": 1, "high": 10, "n": 4}
+    expected = {"median": 2.5, "low": 1, "high": 10, "n": 4}
+    assert median_and_range([3, 1, 2, 10]) == expected
 
 
 def test_repeated_measures_every_call_but_the_first():
