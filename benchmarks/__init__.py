@@ -118,7 +118,7 @@ def machine() -> dict:
     }
 
 
-def fingerprint(recipe: Recipe) -> str:
+def recipe_hash(recipe: Recipe) -> str:
     """A hash of all that a recipe trains with: another one if any setting changes. Draws
     no random number."""
     with torch.random.fork_rng(devices=[]):

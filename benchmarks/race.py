@@ -42,18 +42,18 @@ from torchvision import datasets, transforms
 from benchmarks import (
     RecordError,
     errors_in_a_sentence,
-    fingerprint,
     keep_memory,
     load_average,
     machine,
     median_and_range,
     options,
+    recipe_hash,
     record_path,
     write_json,
     write_record,
 )
 from benchmarks.cost import copying, matrix_product
-from benchmarks.race_table import TARGETS, Target, table, with_floors
+from benchmarks.race_table import TARGETS, Target, print_rows, with_floors
 from lessons_src import data, recipes
 from lessons_src.data import Dataset, Split
 from lessons_src.published import AS_PUBLISHED, RECIPES
@@ -214,12 +214,12 @@ def train_own(recipe: Recipe, seed: int) -> dict:
 # The rounds ----------------------------------------------------------------------------
 
 
-def fingerprints(targets: list[Target]) -> dict[str, str | None]:
+def recipe_hashes(targets: list[Target]) -> dict[str, str | None]:
     """The trainings of one round in their turn (theirs, ours, theirs, ..., each once),
     with the hash of each recipe."""
     names = [name for target in targets for name in target.names]
     return {
-        name: fingerprint(RECIPES[name]) if name in RECIPES else None for name in names
+        name: recipe_hash(RECIPES[name]) if name in RECIPES else None for name in names
     }
 
 
@@ -327,7 +327,7 @@ def ceiling() -> tuple[float, float]:
 def race(targets: list[Target], args) -> None:
     """The rounds, the table after each, and the record."""
     recipes.splits(AS_PUBLISHED["R5"])  # no real data: said now, not after minutes
-    now, path = fingerprints(targets), record_path("race", args)
+    now, path = recipe_hashes(targets), record_path("race", args)
     before = earlier(path, args.limit) if args.writes else {"raw": [], "renewed": []}
     drop_changed(before, now, args.why)
     rounds, renewed = before["raw"], before["renewed"]
@@ -339,21 +339,21 @@ def race(targets: list[Target], args) -> None:
             rounds.append(Round(part, settings).run(Path(root)))
         rows = rows_of(targets, rounds, args)
         if args.writes:
-            write(rows, rounds, renewed, args)
+            write_race(rows, rounds, renewed, args)
             part.unlink(missing_ok=True)
         else:
             print("Nothing was written.")
     if args.rounds == 0:
-        write(rows_of(targets, rounds, args), rounds, renewed, args)
+        write_race(rows_of(targets, rounds, args), rounds, renewed, args)
 
 
 def rows_of(targets: list[Target], rounds: list[dict], args) -> list[dict]:
-    rows = table(TARGETS if args.writes else targets, rounds, args.limit)
+    rows = print_rows(TARGETS if args.writes else targets, rounds, args.limit)
     with_floors(rows, TARGETS, rounds)
     return rows
 
 
-def write(rows: list[dict], rounds: list[dict], renewed: list[dict], args) -> None:
+def write_race(rows: list[dict], rounds: list[dict], renewed: list[dict], args) -> None:
     record = {"machine": rounds[-1]["machine"], "rounds": len(rounds)}
     record |= {"limit": args.limit, "renewed": renewed, "targets": rows}
     write_record("race", record | {"raw": rounds}, args)

@@ -261,7 +261,7 @@ def sentence(entry: dict) -> str:
     return f"{line}: {entry['met']}"
 
 
-def table(targets: list[Target], rounds: list[dict], limit: float) -> list[dict]:
+def print_rows(targets: list[Target], rounds: list[dict], limit: float) -> list[dict]:
     """Print the rows that there are, and return them."""
     rows = [row(target, rounds, limit) for target in targets]
     rows = [entry for entry in rows if entry is not None]

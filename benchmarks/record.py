@@ -17,10 +17,10 @@ from pathlib import Path
 from benchmarks import (
     check_replaces,
     errors_in_a_sentence,
-    fingerprint,
     keep_memory,
     machine,
     options,
+    recipe_hash,
     summarise,
     write_record,
 )
@@ -41,7 +41,7 @@ def run_seeds(recipe: Recipe, args, device) -> dict:
         _, result = recipes.run(recipe, train, test, seed, loop=fit_seed)
         runs.append(result)
         print(f"{recipe.name}  seed {seed}  {measured(result, args)}", flush=True)
-    entry = recipe.as_dict() | {"fingerprint": fingerprint(recipe)}
+    entry = recipe.as_dict() | {"fingerprint": recipe_hash(recipe)}
     for key in ("accuracy", "accuracy_tta", "seconds"):
         if key in runs[0]:
             entry[key] = summarise([run[key] for run in runs])

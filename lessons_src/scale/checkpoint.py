@@ -142,7 +142,7 @@ def fit_with_checkpoint(
     with kept(history):
         for _ in range(len(history.loss), epochs):
             history.extend(fit(model, split, 1, optimizer, **options))
-            write(path, training, parts, generator, history)
+            write_checkpoint(path, training, parts, generator, history)
             if progress and rank() == 0:
                 print(history.last_epoch(epochs))
     return history
@@ -177,7 +177,9 @@ def check_same(path, state: dict, training: dict, epochs: int) -> None:
         )
 
 
-def write(path, training: dict, parts: dict, generator, history: History) -> None:
+def write_checkpoint(
+    path, training: dict, parts: dict, generator, history: History
+) -> None:
     """Write all that the next epoch depends on; rank 0 does, the others wait.
 
     That is parameters, optimizer, schedule, the generator of the order, each rank's
@@ -191,7 +193,7 @@ def write(path, training: dict, parts: dict, generator, history: History) -> Non
 
 
 def restore(path, state: dict, parts: dict, generator) -> History:
-    """Put back what `write` wrote, all of it or nothing.
+    """Put back what `write_checkpoint` wrote, all of it or nothing.
 
     With more ranks than wrote it, the additional ones draw their dropout and
     augmentation afresh; the order of the examples is as it was.

@@ -27,8 +27,8 @@ def description(model, split, optimizer, scheduler, generator, options, about) -
         "network": [f"{name} {tuple(x.shape)}" for name, x in model.state_dict().items()],
         "list of layers": [layer(*one) for one in model.named_modules()],
         "list of frozen parameters": frozen(model),
-        "data": f"{tuple(split.images.shape)} {fingerprint(split)}",
-        "test split": None if test is None else fingerprint(test),
+        "data": f"{tuple(split.images.shape)} {tensor_hash(split)}",
+        "test split": None if test is None else tensor_hash(test),
         "batch size": options.get("batch_size", 64),
         "loss": loss(loss_fn, model),
         "optimizer": [
@@ -63,7 +63,7 @@ def plain(value):
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
-        return value.item() if value.numel() == 1 else fingerprint([value])
+        return value.item() if value.numel() == 1 else tensor_hash([value])
     if isinstance(value, dict):
         return {str(name): plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -73,7 +73,7 @@ def plain(value):
     return getattr(value, "__name__", type(value).__name__)
 
 
-def fingerprint(tensors) -> str:
+def tensor_hash(tensors) -> str:
     """Letters that differ where a number of these tensors, or of a Split, does."""
     if isinstance(tensors, Split):
         tensors = (tensors.images, tensors.labels)

@@ -148,7 +148,7 @@ def run(args) -> None:
         test_loss, test_accuracy = evaluate(model, test.to(device))
         result = report(recipe, args, loaded, model, device) | vars(history)
         result |= {"test_loss": test_loss, "test_accuracy": test_accuracy}
-        on_rank_0(lambda: write(args, model, result))
+        on_rank_0(lambda: write_results(args, model, result))
 
 
 def check_device(device: str | None) -> None:
@@ -236,7 +236,7 @@ def report(recipe: Recipe, args, loaded: data.Dataset, model, device) -> dict:
     }
 
 
-def write(args, model, result: dict) -> None:
+def write_results(args, model, result: dict) -> None:
     """The files that were asked for, and the line with the result."""
     if args.save:
         save(args.save, model.state_dict())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import fingerprint, race, race_table
+from benchmarks import race, race_table, recipe_hash
 from lessons_src import data, recipes, records
 from lessons_src.data import Dataset, Split
 from lessons_src.models import Crop, mlp
@@ -489,7 +489,7 @@ def test_the_record_is_of_todays_recipes():
     for one in record["raw"]:
         for name, result in one["results"].items():
             if name != "pass":
-                now = fingerprint(RECIPES[name])
+                now = recipe_hash(RECIPES[name])
                 assert result["fingerprint"] == now, (
                     f"{name} has changed since its test accuracy was recorded. Take the "
                     "change back, or tune on the validation split and record it again: "
@@ -511,12 +511,12 @@ def test_the_record_is_of_todays_recipes():
         {"channels_last": True},
     ],
 )
-def test_any_setting_changes_the_fingerprint(change):
+def test_any_setting_changes_the_hash(change):
     """Also a setting inside a layer, and the rate alone; no random number is drawn."""
     before = torch.random.get_rng_state()
     recipe = OWN["mlp-98"]
-    assert fingerprint(recipe) == fingerprint(replace(recipe))
-    assert fingerprint(recipe) != fingerprint(replace(recipe, **change))
+    assert recipe_hash(recipe) == recipe_hash(replace(recipe))
+    assert recipe_hash(recipe) != recipe_hash(replace(recipe, **change))
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -524,7 +524,7 @@ def test_theirs_and_ours_take_turns():
     """Within a round each training comes once, theirs before the ones compared with it."""
     expected = "pass R5 mlp-97 mlp-98 R3 R1b mnist-99-fast mnist-99.4-quick "
     expected += "mnist-99.5-quick mnist-small R4 fashion-91 fashion-92 fashion-93"
-    assert list(race.fingerprints(race_table.TARGETS)) == expected.split()
+    assert list(race.recipe_hashes(race_table.TARGETS)) == expected.split()
 
 
 def test_an_interruption_loses_one_training(command, tmp_path, monkeypatch, capsys):

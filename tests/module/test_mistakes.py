@@ -46,12 +46,12 @@ INSIDE = """
     figures.numbers_of figures.pair_counts interactive.still interactive.reply
     interactive.html_pages interactive.one_page interactive.one_page_by_kernel
     interactive.show_with_words description checkpoint.check_same
-    checkpoint.write checkpoint.restore checkpoint.restore_random
+    checkpoint.write_checkpoint checkpoint.restore checkpoint.restore_random
     checkpoint.cuda_random_state
     distributed.check_restarts distributed.own_gpu fit.where_not_finite
     fit.replicate graph.tensors_of run.end run.arguments run.whole_number
     run.run run.check_device run.check_writable run.load_for
-    run.notices run.trained run.report run.write run.write_text
+    run.notices run.trained run.report run.write_results run.write_text
     models.features_of checkpoint.file_at exercises
 """
 # Nothing can be given to them, or whatever is given is right.
