@@ -61,7 +61,7 @@ DIVERGING = LinearSegmentedColormap.from_list(
 MISTAKES = LinearSegmentedColormap.from_list(
     "mistakes", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.7)]
 )
-MOST = 1000  # images in a grid: drawing takes about a second for 100
+MAX_IMAGES = 1000  # images in a grid: drawing takes about a second for 100
 WIDTH = 7.9  # inches: what code takes in the book, on a desk
 STYLE = {
     "figure.figsize": (WIDTH, 3.4),
@@ -169,9 +169,9 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
     return Picture(fig, svg, alt, caption)
 
 
-def put(drawn: Picture) -> None:
+def show_picture(drawn: Picture) -> None:
     """Display a picture, and its words below it."""
-    expect_type("what is put", drawn, Picture, ": show(fig, alt) makes one of a figure")
+    expect_type("what is shown", drawn, Picture, ": show(fig, alt) makes one of a figure")
     display(drawn)
     plain = drawn.caption or drawn.alt
     display({"text/html": drawn.words(), "text/plain": plain}, raw=True)
@@ -179,12 +179,12 @@ def put(drawn: Picture) -> None:
 
 def show(fig: Figure, alt: str, caption: str | None = None, measured=False) -> None:
     """Display the figure with its words; see `picture`."""
-    put(picture(fig, alt, caption, measured))
+    show_picture(picture(fig, alt, caption, measured))
 
 
 def show_images(images, titles=None, **options) -> None:
     """Display a grid of images; the options are those of `image_grid`, alt among them."""
-    put(image_grid(images, titles, **options))
+    show_picture(image_grid(images, titles, **options))
 
 
 def image_grid(
@@ -205,8 +205,8 @@ def image_grid(
     ValueError on other shapes, and where the counts differ.
     """
     images = grey_images(images)
-    needed = f"a grid shows {MOST} images at most; draw some, images[:64]"
-    expect(len(images) <= MOST, needed, len(images))
+    needed = f"a grid shows {MAX_IMAGES} images at most; draw some, images[:64]"
+    expect(len(images) <= MAX_IMAGES, needed, len(images))
     whole("columns", columns, high=100)
     flag("signed", signed)
     within("size, in inches,", size, 0.1, 20)

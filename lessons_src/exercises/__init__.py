@@ -45,8 +45,8 @@ from lessons_src.exercises import limits
 from lessons_src.exercises.compare import (
     difference,
     plain_value,
+    short_repr,
     shortened,
-    show,
     text_of,
 )
 
@@ -184,7 +184,8 @@ class Exercise:
         if answer is None or answer is Ellipsis or is_stub(answer):
             return False, f"○ {self.name}: not attempted yet"
         if not callable(answer):
-            return False, f"✗ {self.name}: expected a function, received {show(answer)}"
+            got = short_repr(answer)
+            return False, f"✗ {self.name}: expected a function, received {got}"
         trials = [(hint, (*inputs, *page)) for hint, inputs in self.drawn(seed)]
         for number, (hint, inputs) in enumerate(trials):
             problem = self.problem(answer, inputs)
@@ -304,7 +305,7 @@ class Exercise:
         names = self.names or inspect.signature(self.solution).parameters
         named = zip(names, inputs, strict=False)
         return (
-            ", ".join(f"{name} = {show(value)}" for name, value in named)
+            ", ".join(f"{name} = {short_repr(value)}" for name, value in named)
             or "no arguments"
         )
 

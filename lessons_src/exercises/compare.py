@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MOST = 10_000  # values that are taken from an iterator: it may never end
+MAX_ITEMS = 10_000  # values that are taken from an iterator: it may never end
 
 
 def plain_value(value, depth: int = 9):
@@ -25,7 +25,7 @@ def plain_value(value, depth: int = 9):
     if isinstance(value, Decimal | Real) and not isinstance(value, float | int):
         return value if isinstance(value, np.generic) else float(value)
     if isinstance(value, Iterator):
-        value = list(islice(value, MOST))
+        value = list(islice(value, MAX_ITEMS))
     if type(value) is dict:
         return {key: plain_value(entry, depth - 1) for key, entry in value.items()}
     if type(value) is list or isinstance(value, tuple):
@@ -42,12 +42,13 @@ def difference(got, expected, tolerance: float) -> str:
     """
     if isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
-            return f"expected a dict with the keys {list(expected)}, received {show(got)}"
+            keys = list(expected)
+            return f"expected a dict with the keys {keys}, received {short_repr(got)}"
         got, expected = tuple(got[k] for k in expected), tuple(expected.values())
     if isinstance(expected, tuple | list):
         values = items_of(got, len(expected))
         if values is None:
-            return f"expected {len(expected)} values, received {show(got)}"
+            return f"expected {len(expected)} values, received {short_repr(got)}"
         parts = [
             difference(*two, tolerance) for two in zip(values, expected, strict=True)
         ]
@@ -94,7 +95,7 @@ def tensor_difference(got, expected, tolerance: float) -> str:
     apart = ~torch.isclose(found, wanted, tolerance, tolerance, equal_nan=True)
     if not apart.any():
         return ""
-    if wanted.numel() <= 12 and show(got) != show(expected):
+    if wanted.numel() <= 12 and short_repr(got) != short_repr(expected):
         return told_apart(expected, got)
     return first_difference(found, wanted, apart)
 
@@ -126,14 +127,14 @@ def first_difference(found: Tensor, wanted: Tensor, apart: Tensor) -> str:
 
 def told_apart(expected, got) -> str:
     """Expected and received in words that are never the same."""
-    words = show(expected), show(got)
+    words = short_repr(expected), short_repr(got)
     if words[0] == words[1]:
         kinds = type(expected).__name__, type(got).__name__
         return f"expected {words[0]} ({kinds[0]}), received {words[1]} ({kinds[1]})"
     return f"expected {words[0]}, received {words[1]}"
 
 
-def show(value) -> str:
+def short_repr(value) -> str:
     """A value in a few words: numbers to six digits, a large tensor by its shape."""
     try:
         return shortened(_shown(value))
@@ -149,9 +150,10 @@ def _shown(value) -> str:
         return str(_rounded(as_tensor(value).tolist()))
     if isinstance(value, dict):
         some = islice(value.items(), 13)
-        return "{" + ", ".join(f"{key!r}: {show(entry)}" for key, entry in some) + "}"
+        inner = ", ".join(f"{key!r}: {short_repr(entry)}" for key, entry in some)
+        return f"{{{inner}}}"
     if isinstance(value, tuple | list):
-        inner = ", ".join(map(show, value[:99]))
+        inner = ", ".join(map(short_repr, value[:99]))
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
     return f"{value:.6g}" if isinstance(value, float) else text_of(repr, value)
 

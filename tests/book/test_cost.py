@@ -45,7 +45,7 @@ def page(monkeypatch, tmp_path, capsys):
         shutil.copytree(records_module.FOLDER, folder)
         monkeypatch.setattr(records_module, "FOLDER", folder)
         monkeypatch.setattr(IPython.display, "display", lambda m: shown.append(m.data))
-        monkeypatch.setattr(figures, "put", lambda made: shown.append(made.svg))
+        monkeypatch.setattr(figures, "show_picture", lambda made: shown.append(made.svg))
         for name, record in changed.items():
             (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
         namespace = {}

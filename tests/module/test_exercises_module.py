@@ -21,7 +21,7 @@ import torch
 
 from lessons_src import exercises
 from lessons_src.exercises import Draw, Exercise, exercise, value_and_gradient
-from lessons_src.exercises.compare import difference, show
+from lessons_src.exercises.compare import difference, short_repr
 
 
 @exercise(
@@ -461,7 +461,7 @@ def test_arguments_are_told_by_their_names():
 
 def test_a_dict_is_shown_by_its_entries():
     """Its tensors as those of a list: numbers, or the shape."""
-    shown = show({"w": torch.zeros(2), "random": torch.zeros(99)})
+    shown = short_repr({"w": torch.zeros(2), "random": torch.zeros(99)})
     assert shown == "{'w': [0.0, 0.0], 'random': a tensor (99,) torch.float32}"
 
 

@@ -218,7 +218,7 @@ def test_zero_is_invisible_in_signed_images():
 def displayed(monkeypatch):
     """The pictures that were displayed."""
     pictures = []
-    monkeypatch.setattr(figures, "put", pictures.append)
+    monkeypatch.setattr(figures, "show_picture", pictures.append)
     return pictures
 
 

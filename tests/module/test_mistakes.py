@@ -862,8 +862,12 @@ MISTAKES = {
         ),
         ("container", lambda: figures.picture(plt.figure(), None), "alt must say"),
     ],
-    "figures.put": [
-        ("container", lambda: figures.put(plt.figure()), "must be a Picture: show")
+    "figures.show_picture": [
+        (
+            "container",
+            lambda: figures.show_picture(plt.figure()),
+            "must be a Picture: show",
+        )
     ],
     "figures.show": [
         ("container", lambda: figures.show(plt, ALT), "fig must be a Figure")
