@@ -389,7 +389,7 @@ def main() -> None:
     """Run the race on the CPU and write the record."""
     args = arguments()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the table is that of the CPU
-    keep_memory()  # of this process: the tutorials' loop has it too
+    keep_memory()  # both sides run in this process, so both benefit
     targets = [t for t in TARGETS if args.only is None or t.name in args.only]
     with errors_in_a_sentence():
         try:

@@ -25,5 +25,5 @@ except ModuleNotFoundError as error:  # no hard dependency: Colab brings its own
         "lessons_src needs PyTorch. Install it with:  pip install torch torchvision"
     ) from error
 
-# torch 2.11 says so of every profile, where there is one cycle and nothing is cleared too.
+# torch 2.11 warns on every profile, even with one cycle, when no events are cleared.
 warnings.filterwarnings("ignore", "Warning: Profiler clears events at the end")

@@ -13,7 +13,8 @@ def atomic_write(path: Path):
     Until then, and where the block raises, what stood there before stays. OSError where
     the disk refuses.
     """
-    # Beside it, since a move to another disk is a copy; a name for each writer.
+    # In the same folder, because os.replace is atomic only within one disk; a name of its
+    # own for each writer.
     name = f"{path.name}.{os.getpid()}-{threading.get_ident()}.part"
     beside = path.with_name(name)
     try:

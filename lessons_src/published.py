@@ -1,8 +1,8 @@
 """Published results: what their sources say, and their recipes.
 
-`PUBLISHED` holds what the sources say, `AS_PUBLISHED` the recipes. These are exactly the
-published ones; where one is silent, the choice is stated. Only the loader is another:
-tensors in memory, same values, same batches of shuffled examples.
+`PUBLISHED` holds what the sources say, `AS_PUBLISHED` the recipes. These are the
+published ones; every choice and repair is stated. Only the loader is another: tensors in
+memory, same values, same batches of shuffled examples.
 
 `RECIPES` holds all recipes by name, the course's own and these.
 """

@@ -182,7 +182,7 @@ def tried(model: nn.Module, images: Tensor, learning: type | tuple = ()):
     images = images.to(next(model.parameters(), images).device)
     model = getattr(model, "_orig_mod", model)  # torch.compile would compile the copy
     if any(part._forward_hooks or part._forward_pre_hooks for part in model.modules()):
-        return None, ""  # whoever looks on shall see the training alone
+        return None, ""  # hooks would record this trial run as training
     try:
         model = copy.deepcopy(model).eval()
         for layer in model.modules():
