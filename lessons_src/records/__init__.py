@@ -21,7 +21,7 @@ def recorded(name: str) -> dict:
     if name not in there:
         raise FileNotFoundError(
             f"{name} has not been recorded; it is made by:  {command_for(name)}"
-            if is_for_later(name)
+            if can_be_made(name)
             else f"no record {name!r}; there are: {', '.join(there)}"
         )
     return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
@@ -89,6 +89,9 @@ def recipe_of(name: str) -> str:
     return name.removesuffix("-cuda").removesuffix("-mps")
 
 
-def is_for_later(name: str) -> bool:
-    """Whether a record is known to be missing where no other machine has made it."""
+def can_be_made(name: str) -> bool:
+    """Whether a benchmark makes a record of this name, so that it is not misspelt.
+
+    A recipe's own name does not count: its record, of a CPU, comes with the course.
+    """
     return name in BENCHMARKS or name.startswith("ablation-") or recipe_of(name) != name

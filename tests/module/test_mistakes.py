@@ -39,7 +39,7 @@ MODULES = (
 INSIDE = """
     download standin svg files expect published train_checks data.check_name train.kept
     models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.as_dict
-    records.recipe_of records.is_for_later records.threads_of detector.check_arguments
+    records.recipe_of records.can_be_made records.threads_of detector.check_arguments
     detector.check_data_and_loss detector.check_returned
     figures.caption_html
     figures.grey_images figures.as_array figures.value_range figures.empty_grid
