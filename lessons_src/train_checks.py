@@ -147,7 +147,7 @@ def check_dtype(model: nn.Module, split: Split) -> None:
     dtype = next(model.parameters(), split.images).dtype
     needed = f"images must be {dtype}, as the model is: images.to({dtype})"
     expect(split.images.dtype == dtype, needed, split.images)
-    logits, refusal = tried(model, split.images[:2])
+    logits, refusal = try_forward(model, split.images[:2])
     if refusal:
         shape = tuple(split.images.shape[1:])
         raise ValueError(f"the network does not take images {shape}: {refusal}")
@@ -161,7 +161,7 @@ def check_last_batch(model: nn.Module, split: Split, batch_size: int, ranks=1) -
     normalises = any(isinstance(part, _BatchNorm) for part in model.modules())
     if last // ranks != 1 or not normalises:
         return
-    _, refusal = tried(model, split.images[:1], learning=_BatchNorm)
+    _, refusal = try_forward(model, split.images[:1], learning=_BatchNorm)
     if refusal:
         share = "" if ranks == 1 else f" for each of {ranks} ranks"
         raise ValueError(
@@ -171,7 +171,7 @@ def check_last_batch(model: nn.Module, split: Split, batch_size: int, ranks=1) -
         )
 
 
-def tried(model: nn.Module, images: Tensor, learning: type | tuple = ()):
+def try_forward(model: nn.Module, images: Tensor, learning: type | tuple = ()):
     """What a copy of the model makes of these images, in evaluation mode, and "".
 
     learning: layers of this kind are in training mode. Where a layer of torch or of the
@@ -188,7 +188,7 @@ def tried(model: nn.Module, images: Tensor, learning: type | tuple = ()):
         for layer in model.modules():
             if isinstance(layer, learning):
                 layer.train()
-        with undrawn(images.device), torch.no_grad():
+        with keep_random_state(images.device), torch.no_grad():
             return model(images), ""
     except (RuntimeError, ValueError, IndexError) as error:
         return None, refusal_of(model, error)
@@ -211,7 +211,7 @@ def refusal_of(model: nn.Module, error: Exception) -> str:
 
 
 @contextmanager
-def undrawn(device: torch.device):
+def keep_random_state(device: torch.device):
     """The generators of torch, NumPy and Python are afterwards as they were."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -340,7 +340,7 @@ def test_the_trial_changes_no_training(split, kind, monkeypatch):
     results = []
     for patched in (False, True):
         if patched:
-            monkeypatch.setattr(train_checks, "tried", lambda *_, **__: (None, ""))
+            monkeypatch.setattr(train_checks, "try_forward", lambda *_, **__: (None, ""))
         train.seed_everything(0)
         model = kind()
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
