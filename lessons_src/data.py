@@ -17,7 +17,13 @@ from torch import Tensor
 
 from lessons_src import standin
 from lessons_src.download import DataError, unpacked
-from lessons_src.expect import expect, expect_type, flag, whole, within
+from lessons_src.expect import (
+    expect,
+    expect_between,
+    expect_bool,
+    expect_int,
+    expect_type,
+)
 
 FILES = (
     "train-images-idx3-ubyte.gz",
@@ -116,8 +122,8 @@ class Split:
 
     def normalised(self, mean: float, std: float) -> "Split":
         """Pixels as (x/255 - mean) / std, float32; give the *training* split's two."""
-        within("mean, of pixels from 0 to 1,", mean)
-        within("std, of pixels from 0 to 1,", std)
+        expect_between("mean, of pixels from 0 to 1,", mean)
+        expect_between("std, of pixels from 0 to 1,", std)
         expect(std > 0, "std must be more than 0", std)
         return Split(self._pixels().div_(255).sub_(mean).div_(std), self.labels)
 
@@ -133,8 +139,8 @@ class Split:
 
     def hold_out(self, n: int, seed: int = 0) -> tuple["Split", "Split"]:
         """Two parts, drawn at random for a seed: all but n examples, and the n."""
-        whole("the number of examples to hold out", n, high=len(self) - 1)
-        whole("seed", seed, low=0, high=2**64 - 1)
+        expect_int("the number of examples to hold out", n, high=len(self) - 1)
+        expect_int("seed", seed, low=0, high=2**64 - 1)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         return self[order[n:]], self[order[:n]]
 
@@ -193,7 +199,7 @@ def load(name: str, root=None, notice=True) -> Dataset:
     mirror of one's own, tried first. notice=False: not a word about a download or the
     stand-in, where another call says it. ValueError on another name.
     """
-    flag("notice", notice)
+    expect_bool("notice", notice)
     check_name(name)
     is_folder = root is None or isinstance(root, os.PathLike | str) and str(root)
     expect(is_folder, "root must be a folder, or None", root)

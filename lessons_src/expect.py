@@ -13,10 +13,10 @@ from torch import Tensor
 def expect(is_right, needed: str, received) -> None:
     """ValueError, `needed` and what was received instead, unless `is_right`."""
     if not is_right:
-        raise ValueError(f"{needed}, received {described(received)}")
+        raise ValueError(f"{needed}, received {describe(received)}")
 
 
-def described(thing) -> str:
+def describe(thing) -> str:
     """A tensor or an array by shape and dtype, a plain value as it is, else its type."""
     if isinstance(thing, Tensor):
         place = "" if thing.device.type == "cpu" else f" on {thing.device}"
@@ -33,7 +33,7 @@ def described(thing) -> str:
     return type(thing).__name__
 
 
-def whole(name: str, value, low: int = 1, high: int | None = None) -> None:
+def expect_int(name: str, value, low: int = 1, high: int | None = None) -> None:
     """ValueError unless the value is a whole number from `low` on, up to `high`."""
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
     fits = is_whole and value >= low and (high is None or value <= high)
@@ -41,7 +41,7 @@ def whole(name: str, value, low: int = 1, high: int | None = None) -> None:
     expect(fits, f"{name} must be a whole number, {low} {upper}", value)
 
 
-def within(name: str, value, low=0.0, high=1.0, ends=True) -> None:
+def expect_between(name: str, value, low=0.0, high=1.0, ends=True) -> None:
     """ValueError unless the value is a number from `low` to `high`; ends: these too."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     fits = is_number and math.isfinite(value) and low <= value <= high
@@ -50,7 +50,7 @@ def within(name: str, value, low=0.0, high=1.0, ends=True) -> None:
     expect(fits, f"{name} must be a number {between}", value)
 
 
-def flag(name: str, value) -> None:
+def expect_bool(name: str, value) -> None:
     """ValueError unless the value is True or False: "no" would count as True."""
     expect(isinstance(value, bool), f"{name} must be True or False", value)
 

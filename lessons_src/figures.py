@@ -22,7 +22,13 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lessons_src.expect import expect, expect_type, flag, whole, within
+from lessons_src.expect import (
+    expect,
+    expect_between,
+    expect_bool,
+    expect_int,
+    expect_type,
+)
 from lessons_src.svg import inline_svg, pixels, standalone
 
 # Okabe and Ito's colour-blind-safe hues, darkened where needed to 3:1 on white.
@@ -159,7 +165,7 @@ def picture(fig: Figure, alt: str, caption: str | None = None, measured=False) -
     """
     expect_type("fig", fig, Figure, ", as fig, ax = plt.subplots() gives it")
     expect_type("caption", caption or "", str, ", or None")
-    flag("measured", measured)
+    expect_bool("measured", measured)
     says_it = isinstance(alt, str) and len(alt.strip()) >= 20
     expect(says_it, "alt must say what is to be seen, in 20 characters or more", alt)
     file = io.StringIO()
@@ -207,9 +213,9 @@ def image_grid(
     images = grey_images(images)
     needed = f"a grid shows {MAX_IMAGES} images at most; draw some, images[:64]"
     expect(len(images) <= MAX_IMAGES, needed, len(images))
-    whole("columns", columns, high=100)
-    flag("signed", signed)
-    within("size, in inches,", size, 0.1, 20)
+    expect_int("columns", columns, high=100)
+    expect_bool("signed", signed)
+    expect_between("size, in inches,", size, 0.1, 20)
     if titles is not None and np.shape(titles) != (len(images),):
         raise ValueError(
             f"{len(images)} images need as many titles, received {np.size(titles)}"
@@ -299,7 +305,7 @@ def curves(
     histories: label -> a `History` (its list named `key` is drawn), or a list of numbers;
     the first point is epoch 1. ValueError where a history has no numbers under that key.
     """
-    flag("logy", logy)
+    expect_bool("logy", logy)
     is_dict = isinstance(histories, dict) and histories
     expect(is_dict, "histories must be a dict, label -> History", histories)
     lines = {label: numbers_of(h, key) for label, h in histories.items()}

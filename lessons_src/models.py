@@ -9,7 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lessons_src.expect import expect, expect_images, expect_type, flag, whole, within
+from lessons_src.expect import (
+    expect,
+    expect_between,
+    expect_bool,
+    expect_images,
+    expect_int,
+    expect_type,
+)
 
 
 class RandomShift(nn.Module):
@@ -22,7 +29,7 @@ class RandomShift(nn.Module):
 
     def __init__(self, pixels: int):
         super().__init__()
-        whole("pixels", pixels, low=0)
+        expect_int("pixels", pixels, low=0)
         self.pixels = pixels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,8 +53,8 @@ class Crop(nn.Module):
 
     def __init__(self, size: int, shift: int = 0):
         super().__init__()
-        whole("size", size)
-        whole("shift", shift, low=0)
+        expect_int("size", size)
+        expect_int("shift", shift, low=0)
         self.size, self.shift = size, shift
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,8 +90,8 @@ class RandomFlip(nn.Module):
 def mlp(*sizes, activation=nn.ReLU):
     """An MLP of these layer sizes: mlp(784, 100, 10) has one hidden layer of 100."""
     for size in sizes:
-        whole("each size in mlp(784, 100, 10)", size)
-    whole("the number of sizes in mlp(784, 100, 10)", len(sizes), low=2)
+        expect_int("each size in mlp(784, 100, 10)", size)
+    expect_int("the number of sizes in mlp(784, 100, 10)", len(sizes), low=2)
     expect(
         makes_layer(activation), "activation must be a class, as nn.ReLU is", activation
     )
@@ -104,7 +111,7 @@ def makes_layer(activation) -> bool:
 
 def r1a(dropout=0.5):
     """Published result R1a: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
-    within("dropout", dropout)
+    expect_between("dropout", dropout)
     return nn.Sequential(
         nn.Conv2d(1, 1, 3),
         nn.ReLU(),  # (B, 1, 26, 26)
@@ -121,7 +128,7 @@ def r1a(dropout=0.5):
 
 def r1b(dropout=0.5):
     """Published result R1b: (B, 1, 28, 28) -> log-probabilities (B, 10)."""
-    within("dropout", dropout)
+    expect_between("dropout", dropout)
     return nn.Sequential(
         nn.Conv2d(1, 20, 5),
         nn.MaxPool2d(2),
@@ -197,15 +204,15 @@ def cnn(*groups, augment=(), kernel=5, padded=False, flatten=False, dropout=0.0,
     )
     expect(are_groups, "give groups of channels: cnn((16,), (32, 32))", groups[:1])
     for n in (n for group in groups for n in group):
-        whole("each number of channels in cnn((16,), (32, 32))", n)
+        expect_int("each number of channels in cnn((16,), (32, 32))", n)
     are_layers = isinstance(augment, tuple | list | nn.Sequential)
     are_layers = are_layers and all(isinstance(layer, nn.Module) for layer in augment)
     expect(are_layers, "augment must be a list of layers, [RandomShift(2)]", augment)
-    flag("padded", padded)
-    flag("flatten", flatten)
-    within("dropout", dropout)
-    whole("kernel", kernel)
-    whole("size", size)
+    expect_bool("padded", padded)
+    expect_bool("flatten", flatten)
+    expect_between("dropout", dropout)
+    expect_int("kernel", kernel)
+    expect_int("size", size)
     expect(not padded or kernel % 2, "a padded kernel has an odd size", kernel)
     layers, n_in = [], 1
     for g, group in enumerate(groups):
@@ -247,7 +254,7 @@ def cosine_filters(k=3):
     a filter answers to edges and lines, and not to brightness. Built in
     the lesson on Fashion-MNIST.
     """
-    whole("k", k, low=2)  # of one pixel only the constant pattern is there
+    expect_int("k", k, low=2)  # of one pixel only the constant pattern is there
     centres = (torch.arange(k) + 0.5) / k  # of the pixels, in a window of length 1
     waves = torch.stack([torch.cos(math.pi * u * centres) for u in range(k)])  # (k, k)
     waves = waves / waves.norm(dim=1, keepdim=True)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from lessons_src.expect import expect, expect_type, whole, within
+from lessons_src.expect import expect, expect_between, expect_int, expect_type
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -23,7 +23,7 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     expect_type("matrix", matrix, Tensor)
     fits = matrix.ndim == 2 and matrix.is_floating_point()
     expect(fits, "orthogonal needs a matrix (n, m) float", matrix)
-    whole("steps", steps, low=0)
+    expect_int("steps", steps, low=0)
     if len(matrix) > matrix.shape[1]:  # the smaller square costs less
         return orthogonal(matrix.T, steps).T
     x = matrix / (matrix.norm() + 1e-7)  # so that no singular value is above 1
@@ -42,10 +42,10 @@ class Muon(torch.optim.AdamW):
     """
 
     def __init__(self, params, lr, adam_lr=0.01, momentum=0.6, weight_decay=0.01):
-        within("momentum", momentum)
+        expect_between("momentum", momentum)
         rates = {"lr": lr, "adam_lr": adam_lr, "weight_decay": weight_decay}
         for name, value in rates.items():
-            within(name, value, high=math.inf)
+            expect_between(name, value, high=math.inf)
         needed = (
             "params must be the parameters themselves: Muon(model.parameters(), lr=0.1)"
         )

@@ -17,7 +17,13 @@ from torch import nn
 
 from lessons_src import data, models
 from lessons_src.data import Dataset, Split
-from lessons_src.expect import expect, expect_type, flag, whole, within
+from lessons_src.expect import (
+    expect,
+    expect_between,
+    expect_bool,
+    expect_int,
+    expect_type,
+)
 from lessons_src.models import Crop, RandomFlip, cnn, mlp
 from lessons_src.muon import Muon
 from lessons_src.train import evaluate, fit, seed_everything, warmup_decay
@@ -47,17 +53,17 @@ class Recipe:
 
     def __post_init__(self):
         data.check_name(self.dataset)
-        whole("epochs", self.epochs)
-        whole("batch_size", self.batch_size)
+        expect_int("epochs", self.epochs)
+        expect_int("batch_size", self.batch_size)
         for name in ("network", "optimizer"):  # not one that is made already
             part = getattr(self, name)
             is_function = callable(part) and not isinstance(part, nn.Module)
             expect(is_function, f"{name} must be a function that makes one", part)
         if self.warmup is not None:
-            within("warmup", self.warmup, ends=False)
+            expect_between("warmup", self.warmup, ends=False)
         check_loss(self.loss_fn)
         for name in ("shuffle", "channels_last", "mirror_at_test", "test_every_epoch"):
-            flag(name, getattr(self, name))
+            expect_bool(name, getattr(self, name))
         two = isinstance(self.moments, tuple | list) and len(self.moments) == 2
         needed = "moments must be None, or a mean and a standard deviation"
         expect(self.moments is None or two, needed, self.moments)
@@ -66,7 +72,7 @@ class Recipe:
         """The network at its start values for this seed, its optimizer, its schedule
         for that many training examples (or None), and the generator of their order (or
         None)."""
-        whole("examples", examples)
+        expect_int("examples", examples)
         seed_everything(seed)
         model = self.network()
         if self.channels_last:
@@ -109,7 +115,7 @@ def splits(recipe: Recipe, validation: bool = False) -> tuple[Split, Split]:
     are never recorded.
     """
     expect_type("recipe", recipe, Recipe)
-    flag("validation", validation)
+    expect_bool("validation", validation)
     loaded = data.load(recipe.dataset)
     if loaded.standin:
         raise data.DataError(
@@ -128,7 +134,7 @@ def normalised(recipe: Recipe, loaded: data.Dataset, validation: bool = False):
     expect_type("loaded", loaded, Dataset, ": what data.load gives")
     needed = f"loaded must be {recipe.dataset}, on which {recipe.name} trains"
     expect(loaded.name == recipe.dataset, needed, loaded.name)
-    flag("validation", validation)
+    expect_bool("validation", validation)
     mean, std = recipe.moments or (loaded.mean, loaded.std)
     train, test = (part.normalised(mean, std) for part in (loaded.train, loaded.test))
     return train.hold_out(HELD_OUT) if validation else (train, test)
@@ -210,7 +216,7 @@ def tiny():
 
 def clothes(fixed=True, flatten=True):
     """Three padded convolutions, 54,778 parameters; the first is cosine filters."""
-    flag("fixed", fixed)
+    expect_bool("fixed", fixed)
     model = cnn((16,), (32,), (64,), kernel=3, padded=True, flatten=flatten)
     return models.fix_first(model) if fixed else model
 

@@ -16,7 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lessons_src.data import Split
-from lessons_src.expect import expect, expect_type, flag, whole, within
+from lessons_src.expect import (
+    expect,
+    expect_between,
+    expect_bool,
+    expect_int,
+    expect_type,
+)
 from lessons_src.train_checks import (
     check_class,
     check_dtype,
@@ -24,9 +30,9 @@ from lessons_src.train_checks import (
     check_generator,
     check_pair,
     check_split,
-    checked,
     device_of,
-    diverged,
+    divergence,
+    with_loss_checks,
 )
 
 
@@ -55,9 +61,9 @@ class History:
         for name, values in vars(later).items():
             getattr(self, name).extend(values)
 
-    def last_epoch(self, epochs: int) -> str:
+    def progress_line(self, epochs: int) -> str:
         """The newest epoch in one line: `epoch 2/5  loss 0.123  train 96.30%  1.2 s`."""
-        whole("epochs", epochs)
+        expect_int("epochs", epochs)
         if not self.loss:
             raise ValueError("there is no last epoch: this history is empty")
         line = f"epoch {len(self.loss)}/{epochs}  loss {self.loss[-1]:.3f}"
@@ -93,10 +99,10 @@ def fit(
     check_fit(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
-    flag("progress", progress)
-    loss_fn = checked(loss_fn, split)
+    expect_bool("progress", progress)
+    loss_fn = with_loss_checks(loss_fn, split)
     history = History()
-    with kept(history):  # also where it is interrupted
+    with history_on_error(history):  # also where it is interrupted
         for epoch in range(1, epochs + 1):
             start, total_loss, correct = time.perf_counter(), 0.0, 0
             model.train()
@@ -106,7 +112,7 @@ def fit(
                 logits = model(x)  # (B, K)
                 loss = loss_fn(logits, y)
                 if not loss.isfinite():
-                    raise TrainingError(diverged(loss.item(), epoch, number, optimizer))
+                    raise TrainingError(divergence(loss.item(), epoch, number, optimizer))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -122,12 +128,12 @@ def fit(
                 history.test_loss.append(test_loss)
                 history.test_accuracy.append(test_accuracy)
             if progress:
-                print(history.last_epoch(epochs))
+                print(history.progress_line(epochs))
     return history
 
 
 @contextmanager
-def kept(history: History):
+def history_on_error(history: History):
     """Where the training inside ends in an error, the error holds the epochs before it."""
     try:
         yield
@@ -153,7 +159,7 @@ def evaluate(model: nn.Module, split: Split, *, batch_size=1000, loss_fn=F.cross
     check_split(split)
     expect_type("model", model, nn.Module)
     check_dtype(model, split)
-    loss_fn = checked(loss_fn, split)
+    loss_fn = with_loss_checks(loss_fn, split)
     was_training, device = model.training, device_of(model, split)
     model.eval()
     total_loss, correct = 0.0, 0
@@ -173,8 +179,8 @@ def batches(n: int, batch_size: int, generator: torch.Generator | None = None):
 
     Shuffled by `generator`; in order without one.
     """
-    whole("n, the number of examples,", n, low=0)
-    whole("batch_size", batch_size)
+    expect_int("n, the number of examples,", n, low=0)
+    expect_int("batch_size", batch_size)
     check_generator(generator)
     if generator is None:
         return torch.arange(n).split(batch_size)
@@ -202,9 +208,9 @@ def warmup_decay(t: int, steps: int, warmup: float = 0.3) -> float:
     For torch.optim.lr_scheduler.LambdaLR. ValueError after the end, where the rate would
     be negative. Developed in the lesson on training well.
     """
-    whole("steps", steps)
-    within("warmup, a share of the steps,", warmup, ends=False)
-    within("t, the step,", t, high=math.inf)
+    expect_int("steps", steps)
+    expect_between("warmup, a share of the steps,", warmup, ends=False)
+    expect_between("t, the step,", t, high=math.inf)
     if t > steps:
         raise ValueError(
             f"step {t} of a schedule of {steps} steps: it is over. Make a new optimizer "
@@ -222,7 +228,7 @@ def pick_device() -> torch.device:
 
 def seed_everything(seed: int = 0) -> None:
     """Seed Python, NumPy and PyTorch. Same seed and same thread count: same numbers."""
-    whole("seed", seed, low=0, high=2**32 - 1)  # NumPy takes no others
+    expect_int("seed", seed, low=0, high=2**32 - 1)  # NumPy takes no others
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lessons_src.data import Split
-from lessons_src.expect import expect, expect_type, whole
+from lessons_src.expect import expect, expect_int, expect_type
 
 OF_THIS_OPTIMIZER = (
     "scheduler must be a schedule of this optimizer, stepped at every batch"
@@ -36,8 +36,8 @@ def check_each(
     """ValueError where an argument of `fit` is none of its kind."""
     expect_type("model", model, nn.Module)
     expect_type("optimizer", optimizer, torch.optim.Optimizer)
-    whole("epochs", epochs, low=0)
-    whole("batch_size", batch_size)
+    expect_int("epochs", epochs, low=0)
+    expect_int("batch_size", batch_size)
     check_generator(generator)
     check_split(split, of=model)
     if test is not None:
@@ -102,7 +102,7 @@ def check_loss(loss_fn) -> None:
     expect(reduction in ("mean", "batchmean"), needed, reduction)
 
 
-def checked(loss_fn, split: Split):
+def with_loss_checks(loss_fn, split: Split):
     """The same function; ValueError where the logits, the split's labels, or what it
     gives do not fit."""
     check_loss(loss_fn)
@@ -262,7 +262,7 @@ def device_of(model: nn.Module, split: Split) -> torch.device:
     return next(model.parameters(), split.images).device
 
 
-def diverged(loss: float, epoch: int, batch: int, optimizer) -> str:
+def divergence(loss: float, epoch: int, batch: int, optimizer) -> str:
     """Where a loss stopped being finite, and what to try."""
     lr = optimizer.param_groups[0]["lr"]
     return (

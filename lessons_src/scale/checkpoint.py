@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from lessons_src.data import Split
-from lessons_src.expect import described, expect, expect_type, flag, whole
+from lessons_src.expect import describe, expect, expect_bool, expect_int, expect_type
 from lessons_src.files import atomic_write
 from lessons_src.scale.description import description
 from lessons_src.scale.distributed import all_gather, on_rank_0, rank
 from lessons_src.scale.fit import fit
-from lessons_src.train import History, kept
+from lessons_src.train import History, history_on_error
 from lessons_src.train_checks import check_each, check_together
 
 
@@ -47,7 +47,7 @@ def save(path, state: dict) -> None:
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{path} was not written: the state may hold tensors, numbers and strings, "
-            f"such as model.state_dict(), and not {described(state)} ({error})"
+            f"such as model.state_dict(), and not {describe(state)} ({error})"
         ) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: torch cannot read it back
         left = "nothing was written"
@@ -118,8 +118,8 @@ def fit_with_checkpoint(
     file is of another training, does not fit, or holds more epochs than asked.
     """
     path = file_at(path, "fit_with_checkpoint(path, model, split, epochs, optimizer)")
-    whole("epochs", epochs)
-    flag("progress", progress)
+    expect_int("epochs", epochs)
+    expect_bool("progress", progress)
     if about is not None:
         expect_type("about", about, dict, ', such as {"factor of the loss": 3}')
     batch_size, test = options.get("batch_size", 64), options.get("test")
@@ -139,12 +139,12 @@ def fit_with_checkpoint(
     if state is not None:
         history = restore(path, state, parts, generator)
     options |= {"scheduler": scheduler, "generator": generator, "progress": False}
-    with kept(history):
+    with history_on_error(history):
         for _ in range(len(history.loss), epochs):
             history.extend(fit(model, split, 1, optimizer, **options))
             write_checkpoint(path, training, parts, generator, history)
             if progress and rank() == 0:
-                print(history.last_epoch(epochs))
+                print(history.progress_line(epochs))
     return history
 
 

@@ -13,7 +13,7 @@ from numbers import Real
 import torch
 import torch.distributed as dist
 
-from lessons_src.expect import described, expect
+from lessons_src.expect import describe, expect
 
 WAIT = datetime.timedelta(minutes=10)  # for another rank, before it is taken for dead
 OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
@@ -48,7 +48,7 @@ def group(device=None):
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f'device must be "cuda", "cpu" or None, received {described(device)}'
+            f'device must be "cuda", "cpu" or None, received {describe(device)}'
         ) from error
     if "RANK" not in os.environ or world_size() > 1:  # alone, or inside a group already
         yield device

@@ -16,13 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lessons_src import train
 from lessons_src.scale.distributed import all_gather, rank, sum_over_ranks, world_size
-from lessons_src.train import History, TrainingError, batches, kept
+from lessons_src.train import History, TrainingError, batches, history_on_error
 from lessons_src.train_checks import (
     check_fit,
     check_last_batch,
     check_split,
-    checked,
-    diverged,
+    divergence,
+    with_loss_checks,
 )
 
 
@@ -54,12 +54,12 @@ def fit(
     check_fit(
         model, split, epochs, optimizer, batch_size, scheduler, loss_fn, test, generator
     )
-    loss_fn = checked(loss_fn, split)
+    loss_fn = with_loss_checks(loss_fn, split)
     if not next(model.parameters()).is_cuda:  # there batch norm looks at all ranks' parts
         check_last_batch(model, split, batch_size, ranks=world_size())  # ranks
     network = replicate(model, len(split), batch_size)  # ranks
     history = History()
-    with kept(history):
+    with history_on_error(history):
         for epoch in range(1, epochs + 1):
             start, total_loss, correct = time.perf_counter(), 0.0, 0
             model.train()
@@ -72,7 +72,7 @@ def fit(
                 loss = loss_fn(logits, y) if len(y) > 0 else logits.sum()
                 mean_loss = sum_over_ranks(loss.item() * len(y)) / len(batch)  # ranks
                 if not math.isfinite(mean_loss):
-                    message = diverged(mean_loss, epoch, number, optimizer)
+                    message = divergence(mean_loss, epoch, number, optimizer)
                     raise TrainingError(message + where_not_finite(loss))  # ranks
                 optimizer.zero_grad()
                 # ranks: backward() leaves the mean of all ranks' gradients
@@ -91,7 +91,7 @@ def fit(
                 history.test_loss.append(test_loss)
                 history.test_accuracy.append(test_accuracy)
             if progress and rank() == 0:  # ranks
-                print(history.last_epoch(epochs))
+                print(history.progress_line(epochs))
     return history
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from lessons_src.expect import expect, expect_type, whole
+from lessons_src.expect import expect, expect_int, expect_type
 from lessons_src.train import TrainingError
 
 
@@ -26,7 +26,7 @@ def graphed(step, warmup=3):
     """
     needed = "step must be a function without arguments: def step(): ..."
     expect(callable(step) and not isinstance(step, type | nn.Module), needed, step)
-    whole("warmup", warmup, low=0)
+    expect_int("warmup", warmup, low=0)
     if not torch.cuda.is_available():
         return step
     stream = torch.cuda.Stream()  # recording is not possible on the default stream

@@ -37,7 +37,8 @@ MODULES = (
 # Modules and functions that lessons do not call: what reaches them is checked before.
 # Of `exercises` they call checkers, which say what is wrong and raise nothing, and summary.
 INSIDE = """
-    download standin svg files expect published train_checks data.check_name train.kept
+    download standin svg files expect published train_checks data.check_name
+    train.history_on_error
     models.makes_layer muon.Muon.step_of_kernel recipes.by_name recipes.Recipe.as_dict
     records.recipe_of records.can_be_made records.threads_of detector.check_arguments
     detector.check_data_and_loss detector.check_returned
@@ -834,9 +835,9 @@ MISTAKES = {
     "records.table": [
         ("shape", lambda: records.table(["a", "b"], [["1"]]), "have 2 texts.* received 1")
     ],
-    "train.History.last_epoch": [
-        ("count", lambda: train.History().last_epoch(3), "this history is empty"),
-        ("container", lambda: train.History([1.0]).last_epoch("3"), "epochs must be"),
+    "train.History.progress_line": [
+        ("count", lambda: train.History().progress_line(3), "this history is empty"),
+        ("container", lambda: train.History([1.0]).progress_line("3"), "epochs must be"),
     ],
     "figures.picture": [
         (

@@ -407,9 +407,9 @@ def test_the_line_of_an_epoch_is_that_of_the_newest():
     """All of it, with a test split and without."""
     history = train.History([3, 2, 0.1234], [0.1, 0.5, 0.963], [], [], [9, 8, 1.24])
     line = "epoch 3/5  loss 0.123  train 96.30%  1.2 s"
-    assert history.last_epoch(5) == line
+    assert history.progress_line(5) == line
     history.test_accuracy += [0.1, 0.2, 0.95]
-    assert history.last_epoch(5) == line.replace("  1.2", "  test 95.00%  1.2")
+    assert history.progress_line(5) == line.replace("  1.2", "  test 95.00%  1.2")
 
 
 def test_progress_is_a_line_an_epoch(split, capsys):
@@ -481,5 +481,5 @@ def test_a_schedule_rises_and_falls():
 def test_a_training_that_diverges_names_the_first_rate():
     """Of several groups, the one that was given first."""
     groups = [{"params": [torch.zeros(1)], "lr": lr} for lr in (0.5, 0.1)]
-    message = train_checks.diverged(1.0, 1, 1, torch.optim.SGD(groups))
+    message = train_checks.divergence(1.0, 1, 1, torch.optim.SGD(groups))
     assert "at learning rate 0.5." in message
