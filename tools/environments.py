@@ -108,7 +108,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--lessons", nargs="+", default=[""], help="as 01 05 A1")
     parser.add_argument("--python", help="a Python to use in place of the one looked for")
-    parser.add_argument("--folder", type=Path, help="where to install; kept, and used again next time")
+    parser.add_argument(
+        "--folder", type=Path, help="where to install; used again the next time"
+    )
     options = parser.parse_args(arguments)
     lessons = sorted(ROOT.glob("lessons/*.ipynb"))
     lessons = [path for path in lessons if path.name.startswith(tuple(options.lessons))]

@@ -205,8 +205,8 @@ class Numbers(Built):
             (
                 f"×{race['ratio']['low']:.0f}",
                 f"A multilayer perceptron reaches {100 * race['goal']:.0f} % of the test "
-                f"digits in {ours:.2f} s. A published tutorial's loop takes {least}{theirs:.0f} s on "
-                "the same machine, from the files on. Seconds are medians of the rounds; "
+                f"digits in {ours:.2f} s. A published tutorial's loop takes {least}{theirs:.0f} s "
+                "on the same machine, from the files on. Seconds are medians of the rounds; "
                 "the factor is the smallest.",
                 cost,
                 "The race",

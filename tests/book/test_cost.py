@@ -159,7 +159,9 @@ def test_its_numbers_are_the_records(page):
     assert words(shown) == words(stored())
     for one in records.get("classroom", {}).get("lessons", []):
         name = one["lesson"]
-        row = f"| `{name}` | {one['processor_seconds']:.0f} | {one['memory'] / 1e6:,.0f} |"
+        row = (
+            f"| `{name}` | {one['processor_seconds']:.0f} | {one['memory'] / 1e6:,.0f} |"
+        )
         assert row in stored()
     for name in ("parameters", "batch", "examples") if "cost" in records else ():
         for line in records["cost"][name].values():
