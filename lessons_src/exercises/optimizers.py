@@ -208,6 +208,14 @@ def slip(**parts):
     # seed 22: tiny gradients, with decay: all mistakes show
     cases={
         "Fifty steps, with tiny gradients.": drawn_walk(Draw(22), steps=50),
+        "Two parameters of one shape: each keeps means of its own.": (
+            [torch.tensor([3.0, -2.0]).double(), torch.tensor([1.0, 4.0]).double()],
+            *[0.1, (0.9, 0.99), 1e-8, 0.0],
+            [
+                [step * torch.tensor([1.0, -2.0]).double(), torch.ones(2).double()]
+                for step in range(1, 6)
+            ],
+        ),
         "Without settings: lr=0.001, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01.": (
             [torch.tensor([3.0, -2.0]).double()],
             *[None] * 4,
