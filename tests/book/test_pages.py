@@ -95,8 +95,6 @@ WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large scree
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
 HEAVIEST = 250_000  # bytes of a lesson's page, as a server sends it: compressed
-# Screens without a picture where it is more than 4: numbers that only fall, too.
-MOST_DESERT = {"20": 4.3, "21": 4.1}
 # Where lines that are wrong, or two libraries, must be read.
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.28}
 CODE_IS_THE_SUBJECT["lessons/A1_pytorch_and_keras"] = 0.28  # two libraries side by side
@@ -125,9 +123,7 @@ def test_page(visit, page):
     fits_a_desk(tab, WIDTHS[PAGES.index(page) % len(WIDTHS)])
     fits_a_desk(tab, DESK["width"])
     if page in LESSONS:
-        is_seen_before_it_is_read(
-            tab, number_of(page), CODE_IS_THE_SUBJECT.get(page, 0.25)
-        )
+        is_seen_before_it_is_read(tab, CODE_IS_THE_SUBJECT.get(page, 0.25))
         promises_are_shown(tab, page)
     if page in ONE_OF_EACH_KIND:
         breaks_no_rule(
@@ -251,7 +247,7 @@ def number_of(page: str) -> str:
     return page.removeprefix("lessons/")[:2]
 
 
-def is_seen_before_it_is_read(tab, number: str, most_code: float) -> None:
+def is_seen_before_it_is_read(tab, most_code: float) -> None:
     """The first figure stands on the first screen, no four screens are without a picture,
     code takes a quarter of the page at most, and a derivation one screen: its result is
     in sight, and needs no link that skips to it."""
@@ -260,8 +256,7 @@ def is_seen_before_it_is_read(tab, number: str, most_code: float) -> None:
     assert sight["poster"] <= LOWEST_POSTER, (
         "the poster ends below the screen: draw it less high"
     )
-    most = MOST_DESERT.get(number, 4)
-    assert sight["desert"] <= most, "four screens without a picture: add one, or cut"
+    assert sight["desert"] <= 4, "four screens without a picture: add one, or cut"
     assert sight["derivation"] <= 1, "cut the derivation, or link to its result"
     assert sight["code"] <= most_code, "code takes more than a quarter of the page"
 

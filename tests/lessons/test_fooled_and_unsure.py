@@ -95,6 +95,18 @@ def test_eq_temperature_slope():
     assert all(a <= b + 1e-12 for a, b in itertools.pairwise(slopes))
 
 
+def test_each_right_answer_lowers_the_slope():
+    """What an image adds is below 0 where its label has the largest logit, at every
+    temperature; where another one is larger, above 0 once the temperature is low."""
+    z = 5 * drawn((200, 6))
+    largest, others = z.argmax(1), z.argsort(1)[:, 2]
+    for T in (0.01, 0.5, 1.0, 2.0, 50.0):
+        m = ((z / T).softmax(1) * z).sum(1)
+        assert (m <= z.gather(1, largest[:, None])[:, 0]).all()
+    m = ((z / 0.01).softmax(1) * z).sum(1)
+    assert (m > z.gather(1, others[:, None])[:, 0]).all()
+
+
 # Attacks --------------------------------------------------------------------------------
 
 
