@@ -95,9 +95,8 @@ WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large scree
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
 HEAVIEST = 250_000  # bytes of a lesson's page, as a server sends it: compressed
-# Where lines that are wrong, or two libraries, must be read.
+# Where lines that are wrong must be read.
 CODE_IS_THE_SUBJECT = {"lessons/21_bugs_that_train_anyway": 0.28}
-CODE_IS_THE_SUBJECT["lessons/A1_pytorch_and_keras"] = 0.28  # two libraries side by side
 # Where axe looks, and which lessons are used, in `make test`; the sweep takes every page.
 ONE_OF_EACH_KIND = [PAGES[0], "book/running", "book/draw", "book/playground", "book/cost"]
 ONE_OF_EACH_KIND += ["book/glossary", "book/references", "book/cheatsheet", LESSONS[2]]
