@@ -123,7 +123,8 @@ function lendNumbers(first, panel, boxOf) {
   const copy = document.createElementNS("http://www.w3.org/2000/svg", "g");
   copy.setAttribute("class", "nn-lent");
   copy.setAttribute("transform", `translate(${panel.ground.left - first.ground.left} 0)`);
-  copy.append(...lender.words.map((word) => word.cloneNode(true)));
+  const placed = (word) => word.parentElement.matches("[transform]") ? word.parentElement : word;
+  copy.append(...lender.words.map((word) => placed(word).cloneNode(true))); // a formula's group
   panel.part.append(copy);
 }
 
@@ -131,6 +132,18 @@ function lendNumbers(first, panel, boxOf) {
 function indentOf(row) {
   const grounds = row[0].parts.filter((part) => part.ground);
   return Math.min(...grounds.map((part) => part.ground.left)) - row[0].box.left;
+}
+
+// How far each row is moved, so that the panels of all rows begin on one line.
+function shiftsOf(rows) {
+  const indents = rows.map(indentOf);
+  const most = Math.max(...indents);
+  return indents.map((indent) => most < Infinity ? most - indent : 0);
+}
+
+function widthOfRows(rows) {
+  const shifts = shiftsOf(rows);
+  return 2 * MARGIN + Math.max(...rows.map((row, k) => widthOf(row) + shifts[k]));
 }
 
 function moveRow(row, left, top) {
@@ -150,14 +163,10 @@ function stack(svg, rows, available, boxOf) {
       for (const first of rows[0][0].parts) lendNumbers(first, panel, boxOf);
     }
   }
-  // The panels of all rows begin on one line.
-  const indents = rows.map(indentOf);
-  const most = Math.max(...indents);
-  const isAligned = most < Infinity;
+  const shifts = shiftsOf(rows);
   let [width, height] = [0, MARGIN];
   rows.forEach((row, k) => {
-    const left = isAligned ? most - indents[k] : 0;
-    const end = moveRow(row, left, height + (k > 0 ? GAP : 0));
+    const end = moveRow(row, shifts[k], height + (k > 0 ? GAP : 0));
     [width, height] = [Math.max(width, end.right + MARGIN), end.bottom + MARGIN];
   });
   svg.setAttribute("viewBox", `0 0 ${width.toFixed(2)} ${height.toFixed(2)}`);
@@ -188,17 +197,23 @@ function layOut(svg, available) {
   const type = smallestType(svg); // Infinity: there are no words
   const width = svg.viewBox.baseVal.width;
   if (available >= width * Math.min(4 / 3, LEGIBLE / type)) {
-    if (type === Infinity) setLeast(svg, 0);
+    setLeast(svg, 0);
     return;
   }
   const boxOf = measure(svg);
   const parts = partsOf(svg).map((part) => describe(part, boxOf)).filter(Boolean);
   const columns = intoColumns(parts);
   if (columns.length > 1 && columns.length <= MOST_COLUMNS) {
-    const room = available / (LEGIBLE / type) - 2 * MARGIN;
-    stack(svg, intoRows(columns, room), available, boxOf);
+    const fits = (stacked) => stacked * LEAST <= available * type;
+    let room = available / (LEGIBLE / type) - 2 * MARGIN;
+    let rows = intoRows(columns, room);
+    while (!fits(widthOfRows(rows)) && rows.length < columns.length) {
+      room -= NARROW;
+      rows = intoRows(columns, room);
+    }
+    stack(svg, rows, available, boxOf);
     const stacked = svg.viewBox.baseVal.width;
-    setLeast(svg, stacked * LEAST <= available * type ? 0 : stacked * LEGIBLE / type);
+    setLeast(svg, fits(stacked) ? 0 : stacked * LEGIBLE / type);
   } else {
     const grounds = parts.filter(hasAxes).map((part) => part.ground);
     const most = Math.min(svg.getAttribute("width"), width * LEGIBLE_ALONE / type);

@@ -6,9 +6,13 @@
 const NEAR = 45; // pt: further away from a panel words do not belong to it
 const STEP = 1.08; // how much wider the next try is
 const MOST_MARKERS = 400; // a cloud of points: words in it are not kept off each
+const LARGEST_MARKER = 60; // pt
 const TOLERANCE = 1; // pt, by which boxes of words may overlap: a line has room above it
 // also 10⁻⁴, whose parts are set one by one
 const NUMBER = /^[−-]?[\d.,\s]+(?:[−-][\d\s]+)? ?%?$/;
+// a number of an axis with its mark; a panel and a legend, which have marks too, are higher
+const TICK = "svg > g > g > g g:has(> g > g > use)";
+const [ABOVE, BELOW] = [0.2, 0.1]; // em, in which a box of words has no letter
 const LINE_POINTS = 60; // of a curve, to see which words it crosses
 // A word that meets another gives way by so many of its own heights.
 const WAYS = [0, -0.5, 0.5, -1, 1, -1.5, 1.5];
@@ -19,25 +23,65 @@ const holds = (outer, inner) => outer.left <= inner.left + TOLERANCE
   && outer.right >= inner.right - TOLERANCE && outer.top <= inner.top + TOLERANCE
   && outer.bottom >= inner.bottom - TOLERANCE;
 const middle = (box) => (box.left + box.right) / 2;
+const level = (box) => (box.top + box.bottom) / 2;
 
 // What is enlarged as one: a text, all lines of one, or a legend with its marks.
 function wordsOf(svg, grounds, boxOf) {
   const texts = [...svg.querySelectorAll("text")];
   const groups = texts.map((text) => legendOf(text) ?? text.parentElement);
   return [...new Set(groups)].map((group) => {
-    const box = boxOf(group);
-    const tick = group.closest("svg g:has(> g > g > use)") ?? group.parentElement;
-    const mark = tick.contains(group) && tick.querySelector(":scope > g > g > use");
-    const [x, y] = [middle(box), (box.top + box.bottom) / 2];
+    const box = inkOf(group, boxOf);
+    const tick = group.closest(TICK);
+    const mark = tick?.querySelector(":scope > g > g > use");
+    const [x, y] = [middle(box), level(box)];
     const [ground] = grounds.filter((g) => distance(g, x, y) < NEAR)
       .toSorted((a, b) => distance(a, x, y) - distance(b, x, y));
     return {
       group, box, ground, axis: mark ? tick.parentElement : null,
-      anchor: anchorOf(group, box, mark && boxOf(mark)),
+      lines: linesOf(group, box, boxOf),
+      anchor: anchorOf(group, box, mark && boxOf(mark), ground),
+      angle: angleOf(group), size: sizeOf(group),
       original: group.getAttribute("transform") ?? "",
       isNumber: NUMBER.test(group.textContent.trim()),
     };
   });
+}
+
+// A box without the room that the typeface keeps above and below its letters.
+function inkOf(group, boxOf) {
+  const box = boxOf(group);
+  const [above, below] = [ABOVE * sizeOf(group), BELOW * sizeOf(group)];
+  const angle = angleOf(group);
+  if (angle === 0) return { ...box, top: box.top + above, bottom: box.bottom - below };
+  if (angle === -90) return { ...box, left: box.left + above, right: box.right - below };
+  return box;
+}
+
+// Its smallest type, in the drawing's units.
+function sizeOf(group) {
+  const parts = [group, ...group.querySelectorAll("text, tspan")];
+  const sizes = parts.map((part) => parseFloat(part.style.fontSize));
+  return Math.min(...sizes.filter((size) => size > 0));
+}
+
+// Its lines, which differ in length: a marker may stand beside a short one.
+function linesOf(group, box, boxOf) {
+  const texts = [...group.querySelectorAll("text")];
+  return texts.length > 1 ? texts.map((text) => inkOf(text, boxOf)) : [box];
+}
+
+// Where a line of these words stands once they have grown.
+function carried(line, { box, now }) {
+  const by = (now.right - now.left) / (box.right - box.left);
+  const x = (at) => now.left + (at - box.left) * by;
+  const y = (at) => now.top + (at - box.top) * by;
+  return { left: x(line.left), right: x(line.right), top: y(line.top), bottom: y(line.bottom) };
+}
+
+function angleOf(group) {
+  const text = group.querySelector("text") ?? group;
+  const turned = text.getAttribute("transform");
+  return Number(/rotate\((-?[\d.]+)/.exec(turned)?.[1] ?? 0);
 }
 
 // A legend is a group in a panel whose parts are marks, and two words or more.
@@ -55,19 +99,25 @@ function distance(box, x, y) {
 }
 
 // The point of a text that stays where it is while the text grows.
-function anchorOf(group, box, mark) {
+function anchorOf(group, box, mark, ground) {
   const text = group.querySelector("text");
-  const angle = Number(/rotate\((-?[\d.]+)/.exec(text.getAttribute("transform"))?.[1] ?? 0);
-  const at = { x: middle(box), y: (box.top + box.bottom) / 2 };
-  if (angle % 90 !== 0) {
-    return { x: Number(text.getAttribute("x")), y: Number(text.getAttribute("y")) };
-  }
-  if (angle !== 0) return at;
+  const angle = angleOf(group);
+  const at = { x: middle(box), y: level(box) };
+  if (Math.abs(angle) === 90) return at;
+  if (ground && group.querySelector("path, use")) return cornerOf(box, ground); // a legend
   let side = text.style.textAnchor;
-  if (!side) side = mark ? sideOf(box, mark) : "start"; // a formula has none
+  if (!side) side = mark ? sideOf(box, mark) : "start"; // a formula has none, nor words aslant
   if (side === "start") at.x = box.left;
   if (side === "end") at.x = box.right;
   return at;
+}
+
+// The corner of a box that is nearest to one of its panel's.
+function cornerOf(box, ground) {
+  return {
+    x: middle(box) > middle(ground) ? box.right : box.left,
+    y: level(box) > level(ground) ? box.bottom : box.top,
+  };
 }
 
 function sideOf(box, mark) {
@@ -110,16 +160,26 @@ function thinned(words) {
   return shown;
 }
 
+// Whether two words meet. Of words aslant, side by side, the boxes meet long before.
+function meet(a, b, box) {
+  if (a.angle !== b.angle || a.angle % 90 === 0) return overlap(a[box], b[box]);
+  const turn = a.angle * Math.PI / 180;
+  const [dx, dy] = [middle(a[box]) - middle(b[box]), level(a[box]) - level(b[box])];
+  const by = (a[box].right - a[box].left) / (a.box.right - a.box.left);
+  return Math.abs(dx * Math.sin(turn) - dy * Math.cos(turn)) < by * a.size;
+}
+
 // Whether an enlarged word keeps off whatever it kept off before.
 function isFree(word, words, { markers, frames }) {
-  const meets = (now, box) => overlap(word.now, now) && !overlap(word.box, box);
-  return !words.some((other) => other !== word && meets(other.now, other.box))
-    && !markers.some((marker) => meets(marker, marker))
+  return !words.some((other) => other !== word && meet(word, other, "now")
+      && !meet(word, other, "box"))
+    && !markers.some((marker) => word.lines.some((line) => !overlap(line, marker)
+      && overlap(carried(line, word), marker)))
     && frames.every((frame) => !holds(frame, word.box) || holds(frame, word.now));
 }
 
 // A word that meets something grows towards another side, or moves a little. Of the free
-// places it takes one where curves cross it least.
+// places it takes one where curves and bars cross it least.
 function giveWay(word, words, shapes, factor) {
   const { left, right, top, bottom } = word.box;
   const height = (bottom - top) * factor;
@@ -131,7 +191,9 @@ function giveWay(word, words, shapes, factor) {
         const moved = way * height;
         const now = shifted(grown(word.box, { x, y }, factor), moved);
         if (!holds(shapes.bounds, now) || !isFree({ ...word, now }, others, shapes)) continue;
-        const crossed = shapes.points().filter((point) => covers(now, point)).length;
+        const bars = shapes.frames.filter((bar) => overlap(bar, now) && !overlap(bar, word.box));
+        const crossed = shapes.points().filter((point) => covers(now, point)).length
+          + LINE_POINTS * bars.length;
         if (!best || crossed < best.crossed) best = { crossed, now, moved, origin: { x, y } };
       }
     }
@@ -161,14 +223,15 @@ function shapesOf(svg, words, boxOf) {
     .filter((shape) => !shape.closest("defs") && !shape.matches(".nn-ground"));
   const frames = inSight.filter(isClosed).map(boxOf).filter(isPart);
   const ticks = words.map((word) => word.axis).filter(Boolean);
-  const markers = [...svg.querySelectorAll("use")]
-    .filter((use) => !ticks.some((axis) => axis.contains(use)));
+  const isOfWords = (use) => words.some(({ group, axis }) => (axis ?? group).contains(use));
+  const markers = [...svg.querySelectorAll("use")].filter((use) => !isOfWords(use));
+  const isSmall = (box) => box.right - box.left < LARGEST_MARKER; // else it is a ground
   const curves = inSight.filter((shape) => !isClosed(shape)
     && !ticks.some((axis) => axis.contains(shape)));
   let points; // of the curves, once they are asked for
   return {
     frames,
-    markers: markers.length > MOST_MARKERS ? [] : markers.map(boxOf),
+    markers: markers.length > MOST_MARKERS ? [] : markers.map(boxOf).filter(isSmall),
     points: () => points ??= curves.flatMap((curve) => pointsOf(curve, svg)),
   };
 }

@@ -88,9 +88,6 @@ REACHED = """() => {
 CUT = """() => [...document.querySelectorAll('figure.nn-figure > svg[role=img]')]
     .flatMap((svg, k) => svg.checkVisibility()
         && svg.clientWidth > svg.parentElement.clientWidth ? [k + 1] : [])"""
-# How many a phone cuts off, by lesson. These numbers only fall: a new figure is whole.
-MOST_CUT = {"01": 1, "04": 1, "05": 2, "06": 1, "08": 2, "09": 2, "10": 1}
-MOST_CUT |= {"11": 1, "14": 1, "16": 1, "18": 3, "20": 2, "22": 1, "A1": 1}
 WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large screen
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
@@ -117,7 +114,7 @@ def test_page(visit, page):
     fits_a_phone(tab)
     unveil(tab)
     figures_are_reached(tab)
-    figures_are_whole(tab, number_of(page))
+    figures_are_whole(tab)
     is_not_too_wide(tab, 320)
     fits_a_desk(tab, WIDTHS[PAGES.index(page) % len(WIDTHS)])
     fits_a_desk(tab, DESK["width"])
@@ -277,16 +274,13 @@ def figures_are_reached(tab) -> None:
             break
 
 
-def figures_are_whole(tab, number: str) -> None:
-    """A phone shows the poster whole, and cuts no more figures off than it did."""
-    most = MOST_CUT.get(number, 0)
+def figures_are_whole(tab) -> None:
+    """A phone shows every figure whole."""
     try:
-        done = f"most => (c => c.length <= most && c[0] !== 1)(({CUT})())"
-        tab.wait_for_function(done, arg=most, timeout=60_000)
+        tab.wait_for_function(f"() => ({CUT})().length === 0", timeout=60_000)
     except TimeoutError:
-        cut = tab.evaluate(CUT)
         pytest.fail(
-            f"drawings {cut} are cut off at 390 px ({most} may be, the first never): "
+            f"drawings {tab.evaluate(CUT)} are cut off at 390 px: "
             "give their words more room, see keepsApart in type.js"
         )
 
