@@ -266,10 +266,15 @@ def draw_task(draw):
 
 
 class Watch:
-    """Looks at a training through hooks on the model: nothing of the reader's is changed."""
+    """Looks at a training through hooks on the model: nothing of the reader's is changed.
 
-    def __init__(self, model, train, validation):
-        self.model = model
+    With `spoil_after`, each batch after so many looks at the validation images leaves the
+    weights worse: then the last ones are not the best.
+    """
+
+    def __init__(self, model, train, validation, spoil_after=math.inf):
+        self.model, self.start = model, state_of(model)
+        self.looks, self.spoil_after = 0, spoil_after
         self.rows = {tuple(row.tolist()): k for k, row in enumerate(train[0])}
         self.held = {tuple(row.tolist()) for row in validation[0]}
         self.labels, self.val = train[1], validation
@@ -289,9 +294,18 @@ class Watch:
             self.trained.append(known)
             seen, y = logits.detach(), self.labels[known]
             logits.register_hook(lambda gradient: self.check(gradient, seen, y))
+            if self.looks > self.spoil_after:
+                self.spoil()
         elif any(row in self.held for row in rows):
             self.wrong_mode += model.training
+            self.looks += 1
             self.remember()
+
+    def spoil(self):
+        """Other weights, as after a bad step; the backward pass does not notice."""
+        generator = torch.Generator().manual_seed(self.looks)
+        for p in self.model.parameters():
+            p.data += torch.randn(p.shape, generator=generator)
 
     def check(self, gradient, logits, y):
         """The gradient of cross-entropy: the softmax minus the label, to a factor."""
@@ -311,30 +325,46 @@ class Watch:
         if loss < self.best:
             self.best, self.kept = loss, state_of(self.model)
 
+    def is_best(self, kept: dict) -> bool:
+        """Whether these are the weights with the lowest validation loss."""
+        missing = torch.tensor(math.nan)
+        return self.kept is not None and all(
+            torch.equal(kept.get(name, missing), value)
+            for name, value in self.kept.items()
+        )
 
-def on_training(answer, model, train, validation):
-    """What must hold of a training, as lines; most of the lesson's bugs break one."""
-    model, begun = copy.deepcopy(model), time.perf_counter()
-    start, watch = state_of(model), Watch(model, train, validation)
+
+def watched(answer, model, train, validation, spoil_after=math.inf):
+    """What the answer gives for a copy of the model, and the watch of its training."""
+    model = copy.deepcopy(model)
+    watch = Watch(model, train, validation, spoil_after)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         kept = answer(model, *copy.deepcopy((train, validation)))
     watch.handle.remove()
+    return kept, watch
+
+
+def on_training(answer, model, train, validation):
+    """What must hold of a training, as lines; most of the lesson's bugs break one."""
+    begun = time.perf_counter()
+    kept, watch = watched(answer, model, train, validation)
+    in_time = time.perf_counter() - begun < 10
     if not isinstance(kept, dict):
         return kept
-    in_time = time.perf_counter() - begun < 10
+    # Again, and worse and worse from the middle on: the last weights are not the best.
+    again, spoilt = watched(answer, model, train, validation, watch.looks // 2)
+    best = watch.is_best(kept) and isinstance(again, dict) and spoilt.is_best(again)
+    model = watch.model
     per_batch = [train[1][batch].unique().numel() for batch in watch.trained]
     mixed = bool(per_batch) and sum(n > 1 for n in per_batch) > 0.9 * len(per_batch)
     seen = [k for batch in watch.trained for k in batch]
     counts = torch.bincount(torch.tensor(seen, dtype=torch.long), minlength=240)
     moved = all(
-        not torch.equal(start[name], value) for name, value in model.named_parameters()
+        not torch.equal(watch.start[name], value)
+        for name, value in model.named_parameters()
     )
-    best = watch.kept is not None and all(
-        torch.equal(kept.get(name, torch.tensor(math.nan)), value)
-        for name, value in watch.kept.items()
-    )
-    model.load_state_dict(watch.kept or start)
+    model.load_state_dict(watch.kept or watch.start)
     with torch.no_grad():
         right = (model.eval()(validation[0]).argmax(1) == validation[1]).float().mean()
     return (

@@ -88,6 +88,12 @@ def first(patch):
     inputs=draw_pool,
     cases={
         "All pixels are equal here.": (torch.ones(1, 1), torch.zeros(2, 2), 2, 2),
+        "Two pixels are equal here: reading order goes along the row first.": (
+            torch.ones(1, 1),
+            torch.eye(2).flip(0),
+            2,
+            2,
+        ),
         "One pixel wins in all windows.": (
             torch.ones(2, 2),
             F.pad(torch.ones(1, 1), [1] * 4),
