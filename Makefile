@@ -23,11 +23,11 @@ pdf: .venv/installed book ## the whole book in one PDF, printed by Chromium (som
 epub: .venv/installed book ## the whole book as an EPUB, formulas in MathML
 	@$(BIN)/python -m tools.epub
 
-test: .venv/installed ## re-run every lesson, compare every output, run all tests
+test: .venv/installed ## re-run every lesson, compare every output, run the quick tests
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
 		--no-loadscope-reorder --durations 10 --nbval lessons book tests
 
-slow: .venv/installed ## the tests that take seconds each: other processes, JupyterLab; in CI
+slow: .venv/installed ## the tests that take seconds each: every page, other processes, JupyterLab; in CI
 	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
 		-m "slow and not sweep" --durations 10 tests
 

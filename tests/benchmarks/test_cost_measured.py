@@ -176,6 +176,7 @@ def test_a_wrong_budget_is_answered(monkeypatch, capsys, budget):
 # What a lesson takes ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_kernel_says_what_it_used(tmp_path, monkeypatch):
     """A cell that fills 300 MB and computes for half a second: both are in the answer, and the
     memory is that of the peak, though it was freed. The kernel has one thread, whatever the

@@ -21,6 +21,7 @@ def test_search(visit):
     assert violations(tab) == []
 
 
+@pytest.mark.slow
 def test_menus_on_a_phone(visit):
     """The course's menu and the page's headings, opened."""
     tab = visit(on_disk(PAGES[1]), PHONE, "dark")

@@ -845,6 +845,7 @@ CUT = """() => [...document.querySelectorAll('#cheat-sheet :is(li, pre)')]
     .filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"""
 
 
+@pytest.mark.slow
 def test_it_prints_on_two_sheets(browser):
     """Two pages of A4, no type below 7.5 points but indices and exponents, no line of
     code that wraps, nothing cut at the right."""

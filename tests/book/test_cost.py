@@ -240,6 +240,7 @@ def test_the_axis_begins_where_something_is(page):
     assert 0 < math.log(first / low) / math.log(high / low) < 0.1, "mend xlim in poster()"
 
 
+@pytest.mark.slow
 def test_a_phone_sees_long_tables_folded(visit):
     """Their heads can be read, and open them; the page is less than 16 screens. On a desk
     and on paper all tables are open."""

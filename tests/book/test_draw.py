@@ -454,6 +454,7 @@ def test_every_layer_is_shown(page):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_it_follows_the_theme_and_fits(visit, theme):
     """The ink has the page's colour, also after a change; nothing is too wide."""

@@ -155,6 +155,7 @@ def test_every_letter_is_in_sight_on_a_phone(visit):
     assert len({b["y"] for b in boxes}) <= 2, "more than two rows stand over the text"
 
 
+@pytest.mark.slow
 def test_a_term_explains_itself(visit):
     """On hover and on focus; its box can be hovered, is dismissed by Escape, and its link
     is reached by Tab (WCAG 1.4.13)."""
@@ -188,6 +189,7 @@ def test_a_term_explains_itself(visit):
     tab.wait_for_url("**/glossary.html#term-logit")
 
 
+@pytest.mark.slow
 def test_a_term_under_a_finger(visit):
     """The first touch explains and does not leave the page; touching elsewhere closes."""
     phone = {"width": 320, "height": 700}

@@ -29,6 +29,7 @@ def built(tmp_path_factory):
     return (out / "index.html").read_text(encoding="utf-8"), run.stderr
 
 
+@pytest.mark.slow
 def test_an_unreadable_formula_is_a_warning(built):
     """The warning names the formula; the three others are set in silence."""
     page, warnings = built

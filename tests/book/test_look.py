@@ -25,6 +25,7 @@ SHADED = """() => {
 SEEN = "e => e.firstElementChild.checkVisibility()"
 
 
+@pytest.mark.slow
 def test_blocks_to_do(visit):
     """A lesson, opened once: its first stepper, its quizzes, its exercises, and paper."""
     tab = visit(on_disk(LESSON))
@@ -36,6 +37,7 @@ def test_blocks_to_do(visit):
     assert tab.locator(".nn-veil:visible").count() == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_veiled_without_script(visit):
     """Every output is there where nobody can click."""
     tab = visit(on_disk(LESSON), without="quiz.js")

@@ -106,7 +106,9 @@ SEARCH = ".search-button, .search-button-field, input[type=search]"
 # ---- every page: opened once, from disk, in the dark; on a phone, then on a desk ----
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", some(PAGES, lambda page: page in ONE_OF_EACH_KIND, pytest.mark.slow)
+)
 def test_page(visit, page):
     """No request elsewhere, silence in the console; then what the functions below say."""
     tab = visit(on_disk(page), PHONE, "dark")
@@ -136,6 +138,7 @@ def test_every_width(visit, page):
         fits_a_desk(tab, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", some(LESSONS, lambda page: page in USED))
 def test_lesson_is_used(visit, page):
     """Every stepper steps, on a phone, and every quiz answers."""

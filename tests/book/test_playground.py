@@ -376,6 +376,7 @@ def loss_and_step(tab):
     return float(loss), int(step)
 
 
+@pytest.mark.slow
 def test_points_by_keyboard_are_learned(visit):
     """Arrow keys and number keys place points of two classes, then of a third one; the
     network learns them, is paused, and the address holds all."""

@@ -1,5 +1,6 @@
 """Figures of one piece on a phone: whole, with legible type; on a desk as they were."""
 
+import pytest
 from built_book import DESK, PHONE, on_disk
 
 LESSON = "lessons/16_cnn_mnist"  # charts, bars, a table of counts, tall and flat figures
@@ -37,6 +38,7 @@ COVERED = f"""() => [...document.querySelectorAll('{DRAWINGS}')].flatMap(svg => 
 }})"""
 
 
+@pytest.mark.slow
 def test_a_figure_is_whole_on_a_phone(visit):
     """Every figure is as wide as the screen, and its enlarged words stay apart; how small
     they may be is asked on every page, in test_pages.py. Back on a desk each drawing is
@@ -55,6 +57,7 @@ def test_a_figure_is_whole_on_a_phone(visit):
     )
 
 
+@pytest.mark.slow
 def test_lent_numbers_stand_at_their_panel(visit):
     """A panel that begins a new row has its numbers beside it, powers of ten too."""
     tab = visit(on_disk(POWERS), PHONE)

@@ -15,6 +15,7 @@ import pytest
 import requests  # before a process is made that may not read the library
 import torch
 from processes import result_of, start_child
+from swept import some
 from tqdm import tqdm
 
 from lessons_src import data, download, recipes
@@ -220,7 +221,12 @@ MIRRORS = {
 }
 
 
-@pytest.mark.parametrize("fault", MIRRORS)
+SLOW_MIRRORS = {"nothing", *(name for name in MIRRORS if "byte at a time" in name)}
+
+
+@pytest.mark.parametrize(
+    "fault", some(MIRRORS, lambda fault: fault not in SLOW_MIRRORS, pytest.mark.slow)
+)
 def test_a_mirror_that_misbehaves(tiny, server, tmp_path, monkeypatch, capsys, fault):
     """The next one gives the right data; where it is the only one, the stand-in serves,
     the notice names it with the reason, and nothing of it is kept."""

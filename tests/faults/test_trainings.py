@@ -124,6 +124,7 @@ def test_a_disk_that_is_full_while_saving(full_disk):
     assert sorted(file.name for file in folder.iterdir()) == ["a.pt", "filler"]
 
 
+@pytest.mark.slow
 def test_killed_while_saving(tmp_path):
     """At ten moments: what stands there is a whole checkpoint, always."""
     path = tmp_path / "a.pt"

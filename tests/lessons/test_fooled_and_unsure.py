@@ -331,6 +331,7 @@ def test_the_temperature_is_scipys(page):
         close(page["fit_temperature"](z.float(), y), page["fit_temperature"](z, y), 1e-5)
 
 
+@pytest.mark.slow
 def test_a_known_temperature_is_recovered(page):
     """Labels drawn at T give T back, up to their chance; logits times c give c T, to
     nine digits."""

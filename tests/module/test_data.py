@@ -55,6 +55,7 @@ def test_mnist_is_as_published(mnist):
     assert not mnist.standin and mnist.source.endswith("MNIST/raw")
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize(
     ("name", "mean", "std"),

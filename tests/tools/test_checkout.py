@@ -55,6 +55,7 @@ def checkout(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_lesson_is_compared_from_its_own_folder(checkout):
     """`cd lessons; pytest --nbval a.ipynb`, where the home cannot be written either."""
     environment = {**os.environ, "HOME": "/dev/null/home", "LESSONS_DATA": "standin"}
@@ -200,6 +201,7 @@ def test_a_record_that_is_not_there_is_found(tmp_path, monkeypatch, capsys):
     assert second.startswith("c: FileNotFoundError: no record 'R6'; there are: R1a")
 
 
+@pytest.mark.slow
 def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):
     """A cell that adds to what an earlier one made passes once, and not twice."""
     cells = []
@@ -218,6 +220,7 @@ def test_twice_finds_a_cell_that_changes_what_it_finds(checkout):
         assert outcome in run.stdout, run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 def test_the_cell_that_takes_too_much_memory_fails(checkout):
     """That cell alone, with what to do about it; and the run ends with the lesson that

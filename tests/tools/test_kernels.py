@@ -111,6 +111,7 @@ def test_it_says_what_an_ordinary_kernel_says(both, about):
     assert forked == ordinary
 
 
+@pytest.mark.slow
 def test_generators_without_a_seed_differ(stem, tmp_path):
     """In two kernels from one stem, as in any two processes."""
     draw = "import numpy, random, torch; print(numpy.random.rand(), random.random(), "
@@ -138,6 +139,7 @@ def ends(process, seconds=10):
     return process.wait(timeout=seconds)
 
 
+@pytest.mark.slow
 def test_it_is_interrupted_and_goes_on(light):
     """As nbval does when a cell takes too long."""
     message = light.execute_cell_input("import time; time.sleep(60)", False)
@@ -147,6 +149,7 @@ def test_it_is_interrupted_and_goes_on(light):
     assert said(light, "print(1)") == [("stdout", "1\n")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "status"), [("import os; os._exit(3)", 3), ("os.kill(os.getpid(), 9)", -9)]
 )
@@ -157,6 +160,7 @@ def test_how_it_ended_is_known(light, cell, status):
     assert ends(process) == status and not light.is_alive()
 
 
+@pytest.mark.slow
 def test_it_ends_with_its_stem_and_the_next_one_is_ordinary(light, tmp_path):
     """Nothing is left behind, and the tests go on."""
     stem, pid = process_of(light).stem, light.km.provisioner.pid
@@ -182,6 +186,7 @@ def test_a_folder_that_is_gone_is_an_error(light, tmp_path):
 VERSION = [sys.executable, "-m", "ipykernel_launcher", "--version"]
 
 
+@pytest.mark.slow
 def test_another_environment_brings_an_ordinary_kernel(light, monkeypatch):
     """The libraries may have read it."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
@@ -190,6 +195,7 @@ def test_another_environment_brings_an_ordinary_kernel(light, monkeypatch):
     assert isinstance(process, subprocess.Popen) and ends(process) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "library",
     [

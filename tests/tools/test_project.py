@@ -128,6 +128,7 @@ def text_without_encoding(code: str) -> list[int]:
     return lines
 
 
+@pytest.mark.slow
 def test_the_encoding_is_named():
     """utf-8, also where Windows has another, in every file of ours."""
     assert text_without_encoding('open("a")\nx.read_text()\nopen("a", "rb")') == [1, 2]

@@ -79,6 +79,7 @@ def test_the_standins_mask_keeps_the_form():
     assert promises.in_form("1\n2") != promises.in_form("1")
 
 
+@pytest.mark.slow
 def test_storing_twice_changes_nothing(tmp_path):
     """Widget ids, cell ids and timings are normalised: a second run changes no byte."""
     nb = notebook(  # as in lessons_src.interactive, but without waiting twice for torch
