@@ -132,7 +132,7 @@ async ({ number, title, deeper, places, epub }) => {
   for (const veiled of all("[hidden=until-found]")) veiled.removeAttribute("hidden");
   const twice = epub ? ".katex-html" : ".katex-mathml"; // a formula stands there twice
   all(
-    "a.headerlink, button, script, style, link, .copybtn, .prev-next-area, " +
+    "a.headerlink, button, script, template, style, link, .copybtn, .prev-next-area, " +
       ".nn-veil, .nn-done, .nn-take, .nn-tickbox, .nn-progress-tools, .nn-tally, " +
       `${twice}, input, [hidden]`,
   ).forEach((e) => e.remove());
@@ -153,8 +153,10 @@ async ({ number, title, deeper, places, epub }) => {
   // A link to a page of the book leads to its place; one to a file leads nowhere.
   for (const link of all("a[href]")) {
     const raw = link.getAttribute("href");
+    // Settings of the playground, which only a script reads.
+    if (/^#.*=/.test(raw)) link.removeAttribute("href");
     if (raw[0] === "#" || /^(https?|mailto):/.test(raw)) continue;
-    const url = new URL(raw, location.href);
+    const url = new URL(raw.replace(/#.*=.*/, ""), location.href);
     const page = decodeURI(url.pathname).match(/\/html\/(.*)\.html$/)?.[1];
     if (!(page in places)) link.removeAttribute("href");
     else {

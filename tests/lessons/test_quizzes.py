@@ -118,16 +118,28 @@ ELSEWHERE = {
 }
 
 
-def quizzes():
-    """(lesson, question, right answer) wherever the right answer has a number."""
+def all_quizzes():
+    """(lesson, the call that makes a quiz) of every quiz."""
     for path in LESSONS:
         for cell in cells(path.stem):
             if cell.cell_type == "code" and cell.source.startswith("quiz("):
-                call = ast.parse(cell.source).body[0].value
-                question = ast.literal_eval(call.args[0])
-                right = ast.literal_eval(call.keywords[0].value)
-                if re.search(r"\d", right):
-                    yield path.stem, question, right
+                yield path.stem, ast.parse(cell.source).body[0].value
+
+
+def quizzes():
+    """(lesson, question, right answer) wherever the right answer has a number."""
+    for lesson, call in all_quizzes():
+        question = ast.literal_eval(call.args[0])
+        right = ast.literal_eval(call.keywords[0].value)
+        if re.search(r"\d", right):
+            yield lesson, question, right
+
+
+def test_each_choice_has_a_reason_of_its_own():
+    """Who chooses again is told something else."""
+    for lesson, call in all_quizzes():
+        reasons = [ast.literal_eval(reason) for reason in call.args[1].values]
+        assert len(set(reasons)) == len(reasons) > 1, (lesson, reasons)
 
 
 def test_each_number_is_computed_or_held_elsewhere():
