@@ -72,6 +72,7 @@ SAID = {
     "epub": r"tools\.epub$",
     "serve": r"http\.server 8000 .*--directory _build/html$",
     "test": r"--maxprocesses 4 --dist loadfile .*--nbval lessons book tests$",
+    "slow": r'-m "slow and not sweep" .* tests$',
     "lint": r"ruff check \.",
     "bench": r"-m benchmarks\.race$",
     "publish-as": r'tools\.publish "…"$',
