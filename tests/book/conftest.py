@@ -2,8 +2,9 @@
 
 Builds nothing: `make book` does. Tests that ask for a browser are skipped where the book
 or Chromium is missing, unless LESSONS_REQUIRE_BROWSER=1 says that they must be there.
-LESSONS_SLOWER=8 gives every page a processor eight times slower: a test that does not wait
-for what a page does later fails then, and not once in a hundred runs of a busy machine.
+LESSONS_LATE=300 lets every frame that a page asks for come 300 ms late, as on a busy machine:
+a test that does not wait for what a page does in its next frame fails then, and not once in
+a hundred runs.
 """
 
 import os
@@ -19,6 +20,12 @@ from built_book import DESK, HTML, PAGES
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WIDGETS = "embed.js"  # the widget manager takes most of a page's time
 PLAIN = (HTML / "_static" / "nn.css").as_uri()  # where no script runs
+# Puts the milliseconds in place of %d; a frame's number is that of its timer.
+LATE = """(() => {
+    const ask = window.requestAnimationFrame.bind(window);
+    window.requestAnimationFrame = call => setTimeout(() => ask(call), %d);
+    window.cancelAnimationFrame = clearTimeout;
+})()"""
 # The theme logs each change of colours.
 KNOWN_MESSAGES = ("[PST]", "[SBT]")
 
@@ -41,25 +48,21 @@ def chromium():
         started = play.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
-        slower(started, float(os.environ.get("LESSONS_SLOWER", 1)))
+        late_frames(started, int(os.environ.get("LESSONS_LATE", 0)))
         yield started
         started.close()
 
 
-def slower(browser, times: float) -> None:
-    """Give each page that is opened from now on a processor so many times slower."""
+def late_frames(browser, late: int) -> None:
+    """Let each frame of pages that are opened from now on come so many milliseconds late."""
     plain = browser.new_context
 
     def new_context(**options):
         context = plain(**options)
-        context.on("page", slow_down)
+        context.add_init_script(LATE % late)
         return context
 
-    def slow_down(page):
-        session = page.context.new_cdp_session(page)
-        session.send("Emulation.setCPUThrottlingRate", {"rate": times})
-
-    if times > 1:
+    if late:
         browser.new_context = new_context
 
 
