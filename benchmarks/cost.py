@@ -128,9 +128,18 @@ def traffic(step) -> dict[str, int]:
 
 
 def matrix_product(n: int, seconds=0.5, clock=time.perf_counter) -> float:
-    """Operations a second, the best call, of a product of n × n matrices: 2 n³ each."""
+    """Operations a second, the best call, of a product of n × n matrices: 2 n³ each.
+
+    n is 16, 32 or a multiple of 64. As a convolution of 1×1 another library does the same
+    work, twice as fast on AMD's processors; the faster one counts.
+    """
     a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
-    return 2 * n**3 / min(repeated(lambda: torch.mm(a, b, out=out), seconds, 3, clock))
+    height = min(n // 16, 4)
+    x = a.view(16, n, height, -1).contiguous(memory_format=torch.channels_last)
+    kernel = b.view(n, n, 1, 1)
+    product = repeated(lambda: torch.mm(a, b, out=out), seconds / 2, 3, clock)
+    convolution = repeated(lambda: torch.conv2d(x, kernel), seconds / 2, 3, clock)
+    return 2 * n**3 / min(product + convolution)
 
 
 def copying(size: int, seconds=0.3, clock=time.perf_counter) -> float:
