@@ -51,18 +51,48 @@ function union(boxes) {
   };
 }
 
-// What is clipped shows nothing outside its panel, whose ground is measured.
-function isInSight(element) {
-  return !element.closest("[clip-path], defs");
+function isClipped(element) {
+  return element.closest("[clip-path]") !== null;
 }
 
+// The rectangle that an element is clipped by, or null.
+function clipOf(element) {
+  const clip = element.closest("[clip-path]")?.getAttribute("clip-path");
+  const rect = clip && document.querySelector(`${clip.slice(4, -1)} > rect`);
+  if (!rect) return null;
+  const at = (name) => parseFloat(rect.getAttribute(name));
+  return {
+    left: at("x"), right: at("x") + at("width"), top: at("y"), bottom: at("y") + at("height"),
+  };
+}
+
+function intersection(box, other) {
+  return {
+    left: Math.max(box.left, other.left), right: Math.min(box.right, other.right),
+    top: Math.max(box.top, other.top), bottom: Math.min(box.bottom, other.bottom),
+  };
+}
+
+// Without ticks the first shape may be anything, a circle say.
+function hasAxes({ part, ground }) {
+  return ground && part.querySelector(":scope > g > g > g > g > use");
+}
+
+// In a panel with axes, what is clipped shows nothing outside the ground. Where the axes
+// are off, there is no ground, and what is seen of it is measured.
 function describe(part, boxOf) {
-  const shapes = [...part.querySelectorAll("path, text, image, use")].filter(isInSight);
+  const first = part.querySelector(":scope > g:first-child > path:only-child");
+  const ground = first && boxOf(first);
+  const shapes = [...part.querySelectorAll("path, text, image, use")];
+  const drawn = shapes.filter((shape) => !shape.closest("defs"));
+  const measured = hasAxes({ part, ground }) ? drawn.filter((e) => !isClipped(e)) : drawn;
+  const boxes = measured.map((shape) => {
+    const clip = clipOf(shape);
+    return clip ? intersection(boxOf(shape), clip) : boxOf(shape);
+  });
   const isThere = (box) => box.right > box.left || box.bottom > box.top;
-  const boxes = shapes.map(boxOf).filter(isThere);
-  if (boxes.length === 0) return null;
-  const ground = part.querySelector(":scope > g:first-child > path:only-child");
-  return { part, box: union(boxes), ground: ground && boxOf(ground) };
+  const seen = boxes.filter(isThere);
+  return seen.length > 0 ? { part, box: union(seen), ground } : null;
 }
 
 // Parts that lie above one another are one column; so is what no cut from top to bottom
@@ -103,7 +133,7 @@ function intoRows(columns, width) {
 
 // Heights at which a panel has ticks or lines of its grid, and the words left of it.
 function ticksOf({ part, box, ground }, boxOf) {
-  const uses = [...part.querySelectorAll("use")].filter(isInSight).map(boxOf);
+  const uses = [...part.querySelectorAll("use")].filter((e) => !isClipped(e)).map(boxOf);
   const flat = uses.filter((b) => b.bottom - b.top < 1); // those of the other axis stand
   const atLeft = flat.filter((b) => Math.abs((b.left + b.right) / 2 - ground.left) < 5);
   const heights = atLeft.map((b) => Math.round((b.top + b.bottom) / 2)).sort().join();
@@ -181,11 +211,6 @@ function restore(svg) {
   restoreType(svg);
   const attributes = Object.entries(originals.get(svg));
   for (const [name, value] of attributes) svg.setAttribute(name, value);
-}
-
-// Without ticks the first shape may be anything, a circle say.
-function hasAxes({ part, ground }) {
-  return ground && part.querySelector(":scope > g > g > g > g > use");
 }
 
 function layOut(svg, available) {
