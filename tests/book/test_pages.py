@@ -84,10 +84,18 @@ REACHED = """() => {
             && /auto|scroll/.test(getComputedStyle(e).overflowX);
     });
 }"""
-# The numbers of the drawings that are wider than their box, which then scrolls.
+# The numbers of the drawings that are wider than their box, which then scrolls, and of
+# those with a word or an image that is more than 5 px outside of the drawing.
 CUT = """() => [...document.querySelectorAll('figure.nn-figure > svg[role=img]')]
-    .flatMap((svg, k) => svg.checkVisibility()
-        && svg.clientWidth > svg.parentElement.clientWidth ? [k + 1] : [])"""
+    .flatMap((svg, k) => {
+        const box = svg.getBoundingClientRect();
+        const parts = [...svg.querySelectorAll('text, image')]
+            .map(part => part.getBoundingClientRect()).filter(part => part.width > 0);
+        const isOutside = part => Math.max(box.left - part.left, part.right - box.right,
+            box.top - part.top, part.bottom - box.bottom) > 5;
+        const isWide = svg.clientWidth > svg.parentElement.clientWidth;
+        return svg.checkVisibility() && (isWide || parts.some(isOutside)) ? [k + 1] : [];
+    })"""
 WIDTHS = (768, 1440, 2560)  # px: a tablet held upright, a laptop, a large screen
 ORDINARY = 800  # px: the height of an ordinary screen
 LOWEST_POSTER = 860  # px: where Figure 1 ends at the latest
@@ -283,8 +291,8 @@ def figures_are_whole(tab) -> None:
         tab.wait_for_function(f"() => ({CUT})().length === 0", timeout=60_000)
     except TimeoutError:
         pytest.fail(
-            f"drawings {tab.evaluate(CUT)} are cut off at 390 px: "
-            "give their words more room, see keepsApart in type.js"
+            f"drawings {tab.evaluate(CUT)} are cut off at 390 px: give their words more "
+            "room, see keepsApart in type.js, or measure all that is seen, in panels.js"
         )
 
 
