@@ -42,13 +42,16 @@ function followChoices(box) {
   }).observe(reasons, { childList: true, subtree: true });
 }
 
-// Hidden in a way that the browser's own search still finds, where it knows that way.
-function veil(cell, outputs) {
-  if (!outputs || outputs.some(holdsTarget)) return;
+// A figure goes with the fold of its code, which would stand alone. Hidden in a way that
+// the browser's own search still finds, where it knows that way.
+function veil(cell, answers) {
+  if (!answers) return;
+  const outputs = answers.map((output) => output.closest(".cell.tag_hide-input") ?? output);
+  if (outputs.some(holdsTarget)) return;
   const button = document.createElement("button");
   button.type = "button";
   button.className = "nn-veil";
-  button.textContent = "The output is veiled. Answer the question above, or show it";
+  button.textContent = whatIsVeiled(answers);
   const unveil = () => {
     for (const output of outputs) output.hidden = false;
     button.remove();
@@ -64,6 +67,15 @@ function veil(cell, outputs) {
   window.addEventListener("hashchange", () => {
     if (outputs.some(holdsTarget)) unveil();
   });
+}
+
+function whatIsVeiled(answers) {
+  const captions = answers.map((output) => output.querySelector(".nn-caption")?.textContent);
+  const figures = captions.map((words) => words?.match(/^Figure \w+/)?.[0]).filter(Boolean);
+  const isOnlyFigures = answers.every((output) => output.querySelector(".nn-caption"));
+  const veiled = isOnlyFigures ? figures : ["The output", ...figures];
+  const [are, them] = veiled.length > 1 ? ["are", "them"] : ["is", "it"];
+  return `${veiled.join(" and ")} ${are} veiled. Answer the question above, or show ${them}`;
 }
 
 function holdsTarget(element) {

@@ -37,6 +37,22 @@ def test_blocks_to_do(visit):
     assert tab.locator(".nn-veil:visible").count() == 0
 
 
+def test_a_veil_says_what_it_hides(visit):
+    """The output, a figure by its number, or both. A figure's fold of code goes with it."""
+    tab = visit(on_disk("lessons/03_softmax"))
+    end = "Answer the question above, or show"
+    assert tab.locator(".nn-veil").all_inner_texts() == [
+        f"Figure 3 is veiled. {end} it",
+        f"The output and Figure 6 are veiled. {end} them",
+        f"The output is veiled. {end} it",
+    ]
+    fold = tab.locator(".cell:has(.nn-answer-too) > details > summary")
+    assert fold.count() == 1
+    assert not fold.is_visible(), "'Show the code' stands alone"
+    tab.locator(".nn-veil").nth(1).click()
+    assert fold.is_visible()
+
+
 @pytest.mark.slow
 def test_nothing_is_veiled_without_script(visit):
     """Every output is there where nobody can click."""
