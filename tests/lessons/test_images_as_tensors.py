@@ -46,11 +46,12 @@ def test_eq_offset(lesson):
 
 
 def test_eq_wrap():
-    """uint8 sums and differences are taken modulo 256, for all 65,536 pairs; with a
-    fraction, torch computes in float32."""
+    """uint8 sums, differences and products are taken modulo 256, for all 65,536 pairs;
+    with a fraction, torch computes in float32."""
     a, b = torch.cartesian_prod(torch.arange(256), torch.arange(256)).T
     assert torch.equal((a.byte() + b.byte()).long(), (a + b) % 256)
     assert torch.equal((a.byte() - b.byte()).long(), (a - b) % 256)
+    assert torch.equal((a.byte() * b.byte()).long(), a * b % 256)
     assert torch.equal(a.byte() - 0.5, a - 0.5)
     assert (a.byte() - 0.5).dtype == torch.float32
 
