@@ -250,18 +250,19 @@ def on_new_objects(answer, x, y, new_x, new_y):
     )
 
 
+PARTS = [150, 150, 500]  # choose the epoch, give the promise, train
 trained_before = {}  # an answer is compared with each mistake: each is trained once
 
 
-def learned(epochs=30, lr=0.005, keep_best=True, promise_on_held=True):
+def learned(epochs=30, lr=0.005, keep_best=True, promise_on_unseen=True):
     """`learn` with a mistake: the last weights, too short a training, another promise."""
 
     def learn(x, y):
-        key = epochs, lr, keep_best, promise_on_held, x.sum().item()
+        key = epochs, lr, keep_best, promise_on_unseen, x.sum().item()
         if key not in trained_before:
-            held, shown = (x[:200], y[:200]), (x[200:], y[200:])
+            held, unseen, shown = zip(x.split(PARTS), y.split(PARTS), strict=True)
             model = small_network(shown, held, epochs, lr, keep_best)
-            promise = right_share(model, *(held if promise_on_held else shown))
+            promise = right_share(model, *(unseen if promise_on_unseen else shown))
             trained_before[key] = model, promise
         return trained_before[key]
 
@@ -297,7 +298,7 @@ def small_network(shown, held, epochs, lr, keep_best):
             learned(100, 0.03, keep_best=False)
         ),
         "Learned by heart, and promised from what it has seen: hold examples out.": (
-            learned(100, 0.03, keep_best=False, promise_on_held=False)
+            learned(100, 0.03, keep_best=False, promise_on_unseen=False)
         ),
         "Hardly better than a guess: that is underfitting. Train for longer.": (
             learned(1, 1e-5)
