@@ -15,7 +15,7 @@ from tools import promises, store
 
 # Lesson, a text that stands once in its code, and what is planted in its place.
 FAULTS = [
-    ("chain_rule", "p.data -= 0.1 * p.grad", "p.data -= 0.05 * p.grad"),
+    ("chain_rule", "p.data -= 0.08 * p.grad", "p.data -= 0.04 * p.grad"),
     ("chain_rule", "Value(ratio, ((a, 1 / b.data)", "Value(ratio, ((a, 2 / b.data)"),
     ("cross_entropy", "x, y, epochs=8, lr=0.5", "x, y, epochs=8, lr=0.25"),
     ("backpropagation", "biases, steps, lr=0.05", "biases, steps, lr=0.025"),
