@@ -9,63 +9,6 @@ import torch.nn.functional as F
 from lessons_src.exercises import exercise
 
 
-def _logits_and_labels(draw):
-    """Any number of classes; the labels leave some of them out."""
-    N, K = draw.integer(1, 6 * draw.size), draw.integer(1, 1 + draw.size)
-    scale = draw.choice(1.0, 1e-6, 100.0)
-    return draw.normal(N, K, scale=scale), draw.labels(N, draw.integer(1, K))
-
-
-def _grouped(by_label=True, divide=None, length=True, clean=lambda share: share):
-    """`class_accuracy` with a mistake. divide: (N, K) -> what divides, for the count."""
-
-    def class_accuracy(logits, labels):
-        (N, K), answers = logits.shape, logits.argmax(1)
-        minlength = K if length else 0
-        right = labels[answers == labels].bincount(minlength=minlength)
-        counted = labels if by_label else answers
-        return clean(
-            right / (divide(N, K) if divide else counted.bincount(minlength=minlength))
-        )
-
-    return class_accuracy
-
-
-@exercise(
-    inputs=_logits_and_labels,
-    cases={
-        "Class 1 has no image here: its accuracy is nan, not an error.": (
-            torch.eye(3)[[0, 0, 1, 2]],
-            torch.tensor([0, 0, 2, 2]),
-        ),
-        "A class whose images are all wrong has accuracy 0, and the last has none.": (
-            torch.eye(5)[[0, 1, 1, 2]],
-            torch.tensor([0, 1, 3, 3]),
-        ),
-    },
-    mistakes={
-        "Divide by the images that are of the class, not by the answers that name it.": (
-            _grouped(by_label=False)
-        ),
-        "Divide by the number of images of the class, not of all images.": (
-            _grouped(divide=lambda N, K: N)
-        ),
-        "Classes need not have equally many images.": _grouped(divide=lambda N, K: N / K),
-        "A class without an image has the accuracy nan, not 0.": _grouped(
-            clean=torch.nan_to_num
-        ),
-        "There are as many classes as columns, also where the last ones have no image.": (
-            _grouped(length=False)
-        ),
-    },
-    hint="Divide the right answers of each class by the number of its images.",
-)
-def class_accuracy(logits, labels):
-    """(K,): the mean over the images of each class; the mean over none is nan."""
-    right = (logits.argmax(1) == labels).double()
-    return torch.stack([right[labels == k].mean() for k in range(logits.shape[1])])
-
-
 @exercise(
     inputs=lambda draw: (
         draw.choice(draw.integer(1, 99) / 100, draw.integer(1, 9999) / 10_000),
@@ -165,66 +108,6 @@ def most_confused(counts):
     return a, b, mistakes[a, b] / sum(mistakes.values())
 
 
-def _images_and_draws(draw):
-    """Draws and share in eighths, so that some draws equal the share, or all draws next
-    to the share."""
-    B, C = draw.integer(1, 1 + draw.size), draw.integer(1, draw.size)
-    H, W = draw.integer(1, 1 + draw.size), draw.integer(2, 2 + draw.size)
-    share = draw.integer(0, 8) / 8
-    close = (share + (draw.labels(B, 9) - 4) / 10_000).clamp(0, 1)
-    return draw.numbers(B, C, H, W), draw.choice(draw.labels(B, 8) / 8, close), share
-
-
-def _flipped(dim=-1, chosen=torch.lt, shape=(-1, 1, 1, 1)):
-    """`flip_some` with a mistake."""
-
-    def flip_some(x, draws, share):
-        mask = chosen(draws, torch.tensor(share)).view(shape)
-        return torch.where(mask, x.flip(dim), x)
-
-    return flip_some
-
-
-def _in_place(x, draws, share):
-    x[draws < share] = x[draws < share].flip(-1)
-    return x
-
-
-@exercise(
-    inputs=_images_and_draws,
-    cases={
-        "The decision has the shape (B, 1, 1, 1): with (B,) it goes along the width.": (
-            torch.arange(32.0).view(4, 1, 2, 4),
-            torch.tensor([0.1, 0.9, 0.4, 0.6]),
-            0.5,
-        ),
-        "Of twenty images every second one is mirrored.": (
-            torch.arange(40.0).view(20, 1, 1, 2),
-            torch.tensor([0.75, 0.25]).repeat(10),
-            0.5,
-        ),
-    },
-    mistakes={
-        "Width is the last dimension: left and right change places.": _flipped(dim=-2),
-        "Mirror where the draw is below the share, not above it.": _flipped(
-            chosen=torch.gt
-        ),
-        "A draw that equals the share is not below it.": _flipped(chosen=torch.le),
-        "Left and right change places, and rows keep theirs.": _flipped(dim=(2, 3)),
-        "The channels keep their order.": _flipped(dim=(1, 3)),
-        "One decision for each image, not one for all.": (
-            lambda x, draws, share: x.flip(-1) if draws[0] < share else x
-        ),
-        "The images that are given must not change: make new ones.": _in_place,
-    },
-    hint="The decision needs the shape (B, 1, 1, 1).",
-)
-def flip_some(x, draws, share):
-    """Image by image: mirrored left to right where its draw is below the share."""
-    pairs = zip(x, draws, strict=True)
-    return torch.stack([image.flip(-1) if d < share else image for image, d in pairs])
-
-
 def _looks(draw):
     """Any number of looks. A lone one has huge logits: two that are sure could tie."""
     M, N, K = (draw.integer(1, 1 + draw.size) for _ in range(3))
@@ -283,3 +166,66 @@ _SURE = torch.tensor([[1000.0, -1000, 0], [1000, -1000, 0], [-1000, 1000, 0]])[:
 def looks_together(logits, labels):
     """Loss and accuracy of the mean probability of M looks."""
     return _seen(_together(logits), labels)
+
+
+def _windows(draw):
+    """Images a little larger than a window, of any side; windows of one pixel, too."""
+    k = draw.integer(1, min(5, 1 + draw.size))
+    H, W = (k + draw.integer(0, min(6, draw.size)) for _ in range(2))
+    return draw.numbers(draw.integer(1, 1 + draw.size), 1, H, W), k
+
+
+def _waves(k, centre=0.5, unit=True, dtype=torch.float64):
+    """(k, k): row u is a cosine of u half waves on k pixels, of length 1."""
+    angles = [[math.pi * u * (y + centre) / k for y in range(k)] for u in range(k)]
+    waves = torch.tensor(angles, dtype=torch.float64).cos()
+    if unit:
+        waves = waves / waves.square().sum(1, keepdim=True).sqrt()
+    return waves.to(dtype)
+
+
+def _maps(patterns="uvyx", padding=0, keep=lambda maps: maps, **waves):
+    """`cosine_maps` with a mistake."""
+
+    def cosine_maps(images, k):
+        c = _waves(k, dtype=images.dtype, **waves)
+        kernels = torch.einsum(f"uy,vx->{patterns}", c, c).reshape(k * k, 1, k, k)
+        return keep(F.conv2d(images, kernels, padding=padding and k // 2))
+
+    return cosine_maps
+
+
+@exercise(
+    inputs=_windows,
+    cases={
+        "A window of one pixel has one pattern, and its answer is the pixel.": (
+            torch.arange(6.0, dtype=torch.float64).view(1, 1, 2, 3),
+            1,
+        ),
+        "An image that is not square, with windows of 3×3.": (
+            torch.arange(60.0, dtype=torch.float64).sqrt().view(2, 1, 5, 6),
+            3,
+        ),
+    },
+    mistakes={
+        "Each cosine has length 1: divide by the root of the sum of its squares.": (
+            _maps(unit=False)
+        ),
+        "A cosine is taken at the centres of the pixels, y + ½.": _maps(centre=0.0),
+        "u counts the half waves down, v those across: the channel is uk + v.": (
+            _maps("vuyx")
+        ),
+        "No padding: H − k + 1 by W − k + 1 answers.": _maps(padding=True),
+        "The constant pattern is one of the k².": _maps(keep=lambda maps: maps[:, 1:]),
+        "One sign is enough: k² answers for each window.": _maps(
+            keep=lambda maps: torch.cat([maps, -maps], 1)
+        ),
+        "Keep the sign of an answer: no ReLU.": _maps(keep=F.relu),
+    },
+    hint="Channel uk + v holds the sums of each window's pixels times c_u(y) c_v(x).",
+)
+def cosine_maps(images, k):
+    """Every window in the basis of cosines, one axis after the other."""
+    c = _waves(k, dtype=images.dtype)
+    windows = images[:, 0].unfold(1, k, 1).unfold(2, k, 1)  # (B, h, w, k, k)
+    return torch.einsum("uy,bhwyx,vx->buvhw", c, windows, c).flatten(1, 2)

@@ -6,100 +6,9 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import scipy.fft
 import torch
 import torch.nn.functional as F
-
-
-def shares(answers, labels, K):
-    """Right answers of each label over its images."""
-    right = labels[answers == labels].bincount(minlength=K)
-    return right / labels.bincount(minlength=K)
-
-
-def by_class(change):
-    """A function of logits, labels, answers and K."""
-    return lambda logits, labels: change(
-        logits, labels, logits.argmax(1), logits.shape[1]
-    )
-
-
-def classes_in_the_labels(logits, labels):
-    return shares(logits.argmax(1), labels, int(labels.max()) + 1)
-
-
-def present_only(logits, labels):
-    found = [
-        (logits.argmax(1)[labels == k] == k).double().mean() for k in labels.unique()
-    ]
-    return torch.stack(found)
-
-
-def one_for_the_absent(logits, labels):
-    s = shares(logits.argmax(1), labels, logits.shape[1])
-    return torch.where(s.isnan(), torch.ones_like(s), s)
-
-
-def unpredicted_are_nan(logits, labels):
-    answers, K = logits.argmax(1), logits.shape[1]
-    s = shares(answers, labels, K)
-    s[answers.bincount(minlength=K) == 0] = float("nan")
-    return s
-
-
-def whole_division(logits, labels):
-    answers, K = logits.argmax(1), logits.shape[1]
-    right = labels[answers == labels].bincount(minlength=K)
-    return (right // labels.bincount(minlength=K).clamp(min=1)).double()
-
-
-def accuracy_in_loops(logits, labels):
-    K = logits.shape[1]
-    right, seen = [0] * K, [0] * K
-    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
-        seen[label] += 1
-        right[label] += row.index(max(row)) == label
-    return [a / b if b else math.nan for a, b in zip(right, seen, strict=True)]
-
-
-def accuracy_in_numpy(logits, labels):
-    z, y = logits.numpy(), labels.numpy()
-    found = np.full(z.shape[1], np.nan)
-    for k in np.unique(y):
-        found[k] = np.mean(z[y == k].argmax(1) == k)
-    return found
-
-
-def from_the_confusion(logits, labels):
-    K = logits.shape[1]
-    places = labels * K + logits.argmax(1)
-    counts = places.bincount(minlength=K * K).view(K, K)
-    return counts.diag() / counts.sum(1)
-
-
-def from_one_hot(logits, labels):
-    hot = F.one_hot(labels, logits.shape[1]).double()  # (N, K)
-    right = (logits.max(1).indices == labels).double()
-    return torch.einsum("n,nk->k", right, hot) / hot.sum(0)
-
-
-def by_index_add(logits, labels):
-    right = torch.zeros(logits.shape[1]).double()
-    seen = right.clone()
-    hit = (logits.argmax(1) == labels).double()
-    return right.index_add_(0, labels, hit) / seen.index_add_(
-        0, labels, torch.ones_like(hit)
-    )
-
-
-class ByClass:
-    def __call__(self, logits, labels):
-        answers = logits.topk(1).indices.flatten()
-        return torch.stack(
-            [
-                (answers[labels == k] == k).double().mean()  # of nothing: nan
-                for k in range(logits.shape[1])
-            ]
-        )
 
 
 def one_by_one(p, se):
@@ -269,127 +178,6 @@ class Confused:
         return a, b, c[a, b].double() / wrong
 
 
-def flip_by(chosen=lambda draws, share: draws < share, mirror=lambda x: x.flip(-1)):
-    """torch.where, with parts to be changed."""
-
-    def answer(x, draws, share):
-        return torch.where(chosen(draws, share)[:, None, None, None], mirror(x), x)
-
-    return answer
-
-
-right_flip = flip_by()
-
-
-def along_the_width(x, draws, share):
-    return torch.where(draws < share, x.flip(-1), x)
-
-
-def in_the_images_given(x, draws, share):
-    """The images given must not change."""
-    x[draws < share] = x[draws < share].flip(-1)
-    return x
-
-
-def through_a_view(x, draws, share):
-    """A view of the images given changes them, too."""
-    y = x.view(x.shape)
-    for i, draw in enumerate(draws):
-        if draw < share:
-            y[i] = y[i].flip(-1)
-    return y
-
-
-def all_or_none(x, draws, share):
-    return x.flip(-1) if draws[0] < share else x
-
-
-def own_draws(x, draws, share):
-    return right_flip(x, torch.rand(len(x)), share)
-
-
-def the_first_so_many(x, draws, share):
-    n = round(len(x) * share)
-    return torch.cat([x[:n].flip(-1), x[n:]])
-
-
-def grouped(x, draws, share):
-    """The images come back in another order."""
-    chosen = draws < share
-    return torch.cat([x[chosen].flip(-1), x[~chosen]])
-
-
-def others_are_black(x, draws, share):
-    return x.flip(-1) * (draws < share)[:, None, None, None]
-
-
-def only_the_chosen(x, draws, share):
-    return x[draws < share].flip(-1)
-
-
-def first_channel(x, draws, share):
-    y = x.clone()
-    y[draws < share, 0] = y[draws < share, 0].flip(-1)
-    return y
-
-
-def flip_returned_if_any(x, draws, share):
-    if (draws < share).any():
-        return right_flip(x, draws, share)
-
-
-def on_a_copy(x, draws, share):
-    y = x.clone()
-    y[draws < share] = y[draws < share].flip(3)
-    return y
-
-
-def image_by_image(x, draws, share):
-    return torch.stack(
-        [
-            image.flip(2) if draw < share else image
-            for image, draw in zip(x, draws, strict=True)
-        ]
-    )
-
-
-def flip_in_numpy(x, draws, share):
-    y = np.array(x)
-    for i in np.flatnonzero(draws.numpy() < share):
-        y[i] = y[i, :, :, ::-1].copy()
-    return y
-
-
-def by_gather(x, draws, share):
-    W = x.shape[-1]
-    straight = torch.arange(W).expand(x.shape)
-    chosen = (draws < share).view(-1, 1, 1, 1)
-    return x.gather(3, torch.where(chosen, W - 1 - straight, straight))
-
-
-def by_arithmetic(x, draws, share):
-    m = (draws < share).to(x.dtype).reshape(-1, 1, 1, 1)
-    return m * torch.fliplr(x.movedim(3, 1)).movedim(1, 3) + (1 - m) * x
-
-
-def by_einsum(x, draws, share):
-    mirror = torch.eye(x.shape[-1], dtype=x.dtype)
-    both = torch.stack([mirror, mirror.flip(0)])  # (2, W, W)
-    return torch.einsum("bchw,bwv->bchv", x, both[(draws < share).long()])
-
-
-class Flip:
-    def __call__(self, x, draws, share):
-        y = torch.empty_like(x)
-        for i in range(len(x)):
-            y[i] = (
-                x[i, ..., torch.arange(x.shape[3] - 1, -1, -1)]
-                if draws[i] < share
-                else x[i]
-            )
-        return y
-
-
 def mean_log(logits):
     return logits.log_softmax(2).logsumexp(0) - math.log(len(logits))
 
@@ -490,52 +278,101 @@ class Looks:
         return [float(-picked.mean()), right.sum().item() / len(labels)]
 
 
+def waves(k, dtype=torch.float64, half=0.5):
+    """(k, k): cosines of 0 to k - 1 half waves, each of length 1."""
+    c = torch.cos(
+        math.pi * torch.arange(k)[:, None] * (torch.arange(k).double() + half) / k
+    )
+    return (c / c.norm(dim=1, keepdim=True)).to(dtype)
+
+
+def maps_by(make=waves, order="uvyx", change=lambda maps, k: maps, before=lambda x: x):
+    """A convolution with the patterns, with parts to be changed."""
+
+    def answer(images, k):
+        c = make(k).to(images.dtype)
+        kernels = torch.einsum(f"uy,vx->{order}", c, c).reshape(k * k, 1, k, k)
+        return change(F.conv2d(before(images), kernels), k)
+
+    return answer
+
+
+def of_other_length(scale):
+    """Cosines multiplied by a number that may depend on k."""
+    return lambda k: scale(k) * waves(k)
+
+
+def without_norm(k):
+    return torch.cos(math.pi * torch.arange(k)[:, None] * (torch.arange(k) + 0.5) / k)
+
+
+def sines(k):
+    s = torch.sin(math.pi * torch.arange(1, k + 1)[:, None] * (torch.arange(k) + 0.5) / k)
+    return s.double() / s.double().norm(dim=1, keepdim=True)
+
+
+def for_threes(images, k):
+    return maps_by()(images, 3)
+
+
+def returned_if_small(images, k):
+    if k < 4:
+        return maps_by()(images, k)
+
+
+def maps_in_loops(images, k):
+    B, _, H, W = images.shape
+    c, h, w = waves(k), H - k + 1, W - k + 1
+    out = torch.zeros(B, k * k, h, w, dtype=images.dtype)
+    for u in range(k):
+        for v in range(k):
+            for y in range(k):
+                for x in range(k):
+                    part = images[:, 0, y : y + h, x : x + w]
+                    out[:, u * k + v] += c[u, y] * c[v, x] * part
+    return out
+
+
+def maps_by_dctn(images, k):
+    """SciPy's cosine transform of every window."""
+    x = images.numpy()[:, 0]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(1, 2))
+    found = scipy.fft.dctn(windows, axes=(3, 4), norm="ortho")  # (B, h, w, k, k)
+    return found.reshape(*found.shape[:3], k * k).transpose(0, 3, 1, 2)
+
+
+def maps_by_unfold(images, k):
+    B, _, H, W = images.shape
+    c = waves(k, images.dtype)
+    columns = F.unfold(images, k)  # (B, k², places)
+    return (torch.kron(c, c) @ columns).view(B, k * k, H - k + 1, W - k + 1)
+
+
+def one_axis_then_the_other(images, k):
+    c = waves(k, images.dtype)
+    B, _, H, W = images.shape
+    down = F.conv2d(images, c[:, None, :, None])  # (B, k, H - k + 1, W)
+    both = F.conv2d(down.flatten(0, 1)[:, None], c[:, None, None, :])
+    return both.view(B, k * k, H - k + 1, W - k + 1)
+
+
+def with_known_lengths(k):
+    """The lengths in closed form: √k for the constant, √(k/2) for the others."""
+    c = without_norm(k).double() * (2 / k) ** 0.5
+    c[0] /= 2**0.5
+    return c
+
+
+class Maps:
+    def __call__(self, images, k):
+        layer = torch.nn.Conv2d(1, k * k, k, bias=False, dtype=images.dtype)
+        c = waves(k, images.dtype)
+        with torch.no_grad():
+            layer.weight.copy_((c[:, None, :, None] * c[:, None]).view(k * k, 1, k, k))
+            return layer(images)
+
+
 WRONG = {
-    "class_accuracy": [
-        by_class(lambda z, y, a, K: shares(a, y, K).nan_to_num()),
-        by_class(lambda z, y, a, K: shares(y, a, K)),  # precision
-        by_class(lambda z, y, a, K: (a == y).double().mean().expand(K)),
-        by_class(lambda z, y, a, K: (a == y).double().mean()),
-        by_class(lambda z, y, a, K: shares(a, y, K).nanmean()),
-        by_class(lambda z, y, a, K: shares(a, y, K)[:-1]),
-        by_class(lambda z, y, a, K: shares(a, y, K)[:, None]),
-        by_class(lambda z, y, a, K: 100 * shares(a, y, K)),
-        by_class(lambda z, y, a, K: 1 - shares(a, y, K)),
-        by_class(lambda z, y, a, K: shares(a, y, 10)[:10]),
-        by_class(lambda z, y, a, K: shares(z.argmin(1), y, K)),
-        by_class(lambda z, y, a, K: shares(z.abs().argmax(1), y, K)),
-        by_class(lambda z, y, a, K: shares(z.argmax(0)[: len(y)], y, K)),
-        by_class(lambda z, y, a, K: y[a == y].bincount(minlength=K) / len(y)),
-        by_class(lambda z, y, a, K: y[a == y].bincount(minlength=K)),
-        by_class(lambda z, y, a, K: y[a == y].bincount(minlength=K) / y.bincount().max()),
-        by_class(lambda z, y, a, K: a.bincount(minlength=K) / y.bincount(minlength=K)),
-        by_class(
-            lambda z, y, a, K: (
-                y[a == y].bincount(minlength=K) / y.bincount(minlength=K).clamp(min=1)
-            )
-        ),
-        by_class(
-            lambda z, y, a, K: (
-                y[a == y].bincount(minlength=K) / (y.bincount(minlength=K) + 1e-6)
-            )
-        ),
-        by_class(lambda z, y, a, K: y[a == y].bincount() / y.bincount()),
-        by_class(
-            lambda z, y, a, K: torch.stack(
-                [
-                    (a[y == k] == k).double().mean() if k in y else torch.tensor(-1.0)
-                    for k in range(K)
-                ]
-            )
-        ),
-        by_class(lambda z, y, a, K: [sum(a[y == k] == k) / sum(y == k) for k in [0]]),
-        by_class(lambda z, y, a, K: (shares(a, y, K).nan_to_num() >= 0.5).double()),
-        classes_in_the_labels,
-        present_only,
-        one_for_the_absent,
-        unpredicted_are_nan,
-        whole_division,
-    ],
     "images_needed": [
         lambda p, se: p * (1 - p) / se**2,
         lambda p, se: math.floor(p * (1 - p) / se**2),
@@ -616,41 +453,6 @@ WRONG = {
         no_return_for_two,
         lambda counts: upper(counts).argmax().item(),
     ],
-    "flip_some": [
-        flip_by(chosen=lambda draws, share: draws <= share),  # a draw equal to the share
-        flip_by(chosen=lambda draws, share: draws > share),
-        flip_by(chosen=lambda draws, share: draws >= share),
-        flip_by(chosen=lambda draws, share: draws < 1 - share),
-        flip_by(chosen=lambda draws, share: draws < 0.5),
-        flip_by(chosen=lambda draws, share: draws.round() < share),
-        flip_by(chosen=lambda draws, share: (draws < share).any().expand(len(draws))),
-        flip_by(chosen=lambda draws, share: (draws < share).flip(0)),
-        flip_by(chosen=lambda draws, share: draws.mean().expand(len(draws)) < share),
-        flip_by(chosen=lambda draws, share: draws.argsort() < share * len(draws)),
-        flip_by(mirror=lambda x: x.flip(-2)),
-        flip_by(mirror=lambda x: x.flip(-2, -1)),
-        flip_by(mirror=lambda x: x.flip(1)),
-        flip_by(mirror=lambda x: x.flip(0)),
-        flip_by(mirror=lambda x: x.flip(1, -1)),
-        flip_by(mirror=lambda x: x.roll(1, -1)),
-        flip_by(mirror=lambda x: -x),
-        flip_by(mirror=lambda x: 1 - x),
-        lambda x, draws, share: x,
-        lambda x, draws, share: x.flip(-1),
-        lambda x, draws, share: right_flip(x, draws, share)[:, :1],
-        lambda x, draws, share: right_flip(x, draws, share).flatten(1),
-        along_the_width,
-        in_the_images_given,
-        through_a_view,
-        all_or_none,
-        own_draws,
-        the_first_so_many,
-        grouped,
-        others_are_black,
-        only_the_chosen,
-        first_channel,
-        flip_returned_if_any,
-    ],
     "looks_together": [
         looks(lambda z: z.softmax(2).mean(0).log()),
         looks(lambda z: (z.softmax(2).mean(0) + 1e-12).log()),
@@ -694,21 +496,36 @@ WRONG = {
         softmax_twice,
         accuracy_only_if_several,
     ],
+    "cosine_maps": [
+        maps_by(without_norm),
+        maps_by(of_other_length(lambda k: k**0.5)),
+        maps_by(of_other_length(lambda k: 2)),
+        maps_by(lambda k: waves(k, half=0.0)),
+        maps_by(lambda k: waves(k, half=1.0)),
+        maps_by(lambda k: waves(k).flip(0)),
+        maps_by(lambda k: waves(k).flip(1)),  # odd cosines change their sign
+        maps_by(lambda k: waves(k).T),
+        maps_by(sines),
+        maps_by(order="vuyx"),
+        maps_by(order="uvxy"),
+        maps_by(change=lambda maps, k: maps[:, 1:]),
+        maps_by(change=lambda maps, k: maps.abs()),
+        maps_by(change=lambda maps, k: maps.relu()),
+        maps_by(change=lambda maps, k: maps**2),
+        maps_by(change=lambda maps, k: torch.cat([maps, -maps], 1)),
+        maps_by(change=lambda maps, k: maps.unflatten(1, (k, k))),
+        maps_by(change=lambda maps, k: maps / k),
+        maps_by(change=lambda maps, k: maps[:, :, ::k, ::k]),
+        maps_by(change=lambda maps, k: maps.mT),
+        maps_by(before=lambda x: F.pad(x, (1, 1, 1, 1))),
+        maps_by(before=lambda x: x - x.mean((2, 3), keepdim=True)),
+        maps_by(before=lambda x: x.mT),
+        for_threes,
+        returned_if_small,
+    ],
 }
 
 RIGHT = {
-    "class_accuracy": [
-        by_class(lambda z, y, a, K: shares(a, y, K)),
-        by_class(lambda z, y, a, K: shares(a, y, K).double()),
-        by_class(lambda z, y, a, K: shares(a, y, K).tolist()),
-        by_class(lambda z, y, a, K: shares(z.softmax(1).max(1)[1], y, K)),
-        accuracy_in_loops,
-        accuracy_in_numpy,
-        from_the_confusion,
-        from_one_hot,
-        by_index_add,
-        ByClass(),
-    ],
     "images_needed": [
         lambda p, se: math.ceil(p * (1 - p) / se**2 - 1e-9),
         lambda p, se: -int(-(p * (1 - p) / se**2 - 1e-9) // 1),
@@ -731,19 +548,6 @@ RIGHT = {
         confused_below,
         Confused(),
     ],
-    "flip_some": [
-        right_flip,
-        flip_by(mirror=lambda x: x.flip(dims=(3,))),
-        flip_by(mirror=lambda x: x[..., torch.arange(x.shape[-1]).flip(0)]),
-        functools.partial(right_flip),
-        on_a_copy,
-        image_by_image,
-        flip_in_numpy,
-        by_gather,
-        by_arithmetic,
-        by_einsum,
-        Flip(),
-    ],
     "looks_together": [
         looks(),
         looks(own_shift),
@@ -754,5 +558,15 @@ RIGHT = {
         look_by_look,
         looks_in_lists,
         Looks(),
+    ],
+    "cosine_maps": [
+        maps_by(),
+        maps_by(with_known_lengths),
+        maps_in_loops,
+        maps_by_dctn,
+        maps_by_unfold,
+        one_axis_then_the_other,
+        functools.partial(maps_by()),
+        Maps(),
     ],
 }
