@@ -33,6 +33,7 @@ OTHER_FORMS = {
     "overfitting": ["overfit", "overfits"],
     "PCA": ["principal component analysis"],
     "prediction": ["predicted class"],
+    "projected gradient descent": ["PGD"],
     "saddle point": ["saddle"],
     "saturation": ["saturated", "saturates", "saturate"],
     "SGD": ["stochastic gradient descent"],
@@ -71,7 +72,6 @@ NOT_IN = {
 # The lesson that builds a term, where that is not the first one that has it in bold or
 # italics; also that of terms which no lesson has in its running text.
 BUILT_IN = {
-    "adversarial example": "fooled_and_unsure",
     "autograd": "chain_rule",
     "batch": "data_and_baselines",
     "bias": "softmax",
