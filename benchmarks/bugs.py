@@ -282,7 +282,7 @@ BUGS = [
     Bug(KeptByReference, "best weights by reference", MEMORY, "pytorch/tutorials#188"),
     Bug(NeverZeroed, "gradients never zeroed", OPTIMIZER, "f-dangel/backpack#95"),
     Bug(PlainList, "layers in a Python list", OPTIMIZER, "asyml/texar-pytorch#72"),
-    Bug(OldHead, "optimizer made too early", OPTIMIZER, "meta-pytorch/opacus#432"),
+    Bug(OldHead, "optimiser made too early", OPTIMIZER, "meta-pytorch/opacus#432"),
     Bug(RateEveryBatch, "schedule by the batch", OPTIMIZER, "pytorch/tutorials#640"),
     Bug(NotShuffled, "classes one by one", DATA, "Deci-AI/super-gradients#416"),
     Bug(MixedApart, "labels mixed apart", DATA, "xudonmao/VMT#1", Mixup),
