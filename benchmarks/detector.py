@@ -110,9 +110,10 @@ def by_torchtest2(setting: Setting) -> list[str]:
 
 def by_torch_audit(setting: Setting) -> list[str]:
     """The rules of torch-audit that speak up, other than as information, in an epoch of
-    twenty batches."""
+    twenty batches. Its advice on speed (sizes that suit a GPU) accuses no training."""
     import torch_audit
     from torch_audit.core import Severity
+    from torch_audit.registry import RuleRegistry
 
     few = part("train", setting.train, 20 * BATCH)
     auditor = torch_audit.autopatch(
@@ -123,8 +124,11 @@ def by_torch_audit(setting: Setting) -> list[str]:
         result = auditor.finish(report=False)
     finally:
         auditor.unpatch()
-    loud = [f for f in result.findings if f.severity != Severity.INFO]
-    return sorted({finding.rule_id for finding in loud})
+    loud = {f.rule_id for f in result.findings if f.severity != Severity.INFO}
+    about_speed = {
+        rule.id for rule in RuleRegistry.all_rules() if rule.category == "Performance"
+    }
+    return sorted(loud - about_speed)
 
 
 TOOLS = {

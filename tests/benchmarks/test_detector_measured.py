@@ -206,6 +206,7 @@ def test_another_tool_is_asked_as_its_manual_says(tool):
     }[tool]
     found = detector.TOOLS[tool](bug.setting("mlp", digits))
     assert detector.named(tool, bug.kind, found)
+    assert "TA200" not in found, "ten classes do not suit a GPU: advice, and no alarm"
     found = detector.TOOLS[tool](planted.zero_grad_is_missing.setting("mlp", digits))
     assert not detector.named(tool, "gradients_not_zeroed", found)
 

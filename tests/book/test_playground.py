@@ -481,7 +481,8 @@ def test_a_run_that_overflows_ends_in_a_sentence(visit):
     picture; a reset goes on."""
     tab = visit(on_disk(PAGE) + cards()["beyond-what-numbers-hold"] + "&speed=fast")
     button(tab, "Play").click()
-    alarm = tab.locator(".pg-alarm", has_text="stopped")  # an earlier frame may warn first
+    # A frame before it may show a warning.
+    alarm = tab.locator(".pg-alarm", has_text="stopped")
     alarm.wait_for()
     words = alarm.inner_text()
     assert re.search(r"stopped at step 1[0-4]\d", words)

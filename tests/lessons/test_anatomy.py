@@ -210,6 +210,24 @@ def test_figures_carry_alt_text_and_a_form_for_every_viewer(lesson):
 
 
 @every_lesson
+def test_a_promised_range_is_no_formality(lesson):
+    """Ends that lie further apart than four powers of ten promise nothing: one end does."""
+    for promise in (p for c in code(lesson) for p in c.metadata.get("promise", [])):
+        ends = re.fullmatch(r"(\d[\d.e-]*) <=? .+ <=? (\d[\d.e-]*)", promise)
+        low, high = map(float, ends.groups()) if ends else (0, 0)
+        assert high <= 1e4 * low or low == 0, f"write one end: {promise}"
+
+
+@every_lesson
+def test_no_figure_calls_ink_black(lesson):
+    """What is drawn in the page's ink is white on a dark page, and dark tints are light."""
+    drawn = r"line|dot|dots|curve|border|bar|bars|mark|arrow|path|circle"
+    for cell in code(lesson):
+        words = re.sub(r'"\s*f?"', "", cell.source)  # a string over several lines
+        assert not re.search(rf"\bblack ({drawn})\b|\bBlack:|the darker\b", words), words
+
+
+@every_lesson
 def test_every_figure_has_a_numbered_caption_that_states_its_finding(lesson):
     """Figure 1, 2, 3 ... in order, steppers among them: a sentence, then how to read it.
     Prose names only figures that are there."""
