@@ -86,6 +86,7 @@ STYLE = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
+    "patch.edgecolor": INK,  # of arrows, and of what is not filled
     "xtick.color": INK,
     "ytick.color": INK,
     "grid.color": INK,

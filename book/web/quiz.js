@@ -52,9 +52,14 @@ function veil(cell, answers) {
   button.type = "button";
   button.className = "nn-veil";
   button.textContent = whatIsVeiled(answers);
+  const naming = new MutationObserver(() => { // a stepper's figure is drawn later
+    button.textContent = whatIsVeiled(answers);
+  });
+  for (const output of answers) naming.observe(output, { childList: true, subtree: true });
   const unveil = () => {
     for (const output of outputs) output.hidden = false;
     button.remove();
+    naming.disconnect();
   };
   for (const output of outputs) {
     output.setAttribute("hidden", "until-found");

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from built_book import DESK, HTML, LESSONS, PHONE, ROOT, on_disk
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import TimeoutError, expect
 
 from tools import finished_pages
 from tools.page_blocks import are_numbers
@@ -51,6 +51,9 @@ def test_a_veil_says_what_it_hides(visit):
     assert not fold.is_visible(), "'Show the code' stands alone"
     tab.locator(".nn-veil").nth(1).click()
     assert fold.is_visible()
+    tab = visit(on_disk("lessons/19_inside_the_network"))
+    stepper = "The output and Figure 2 are veiled."  # drawn after the page is there
+    expect(tab.locator(".nn-veil").first).to_contain_text(stepper)
 
 
 @pytest.mark.slow

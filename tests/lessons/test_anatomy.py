@@ -228,6 +228,15 @@ def test_no_figure_calls_ink_black(lesson):
 
 
 @every_lesson
+def test_no_line_stays_black_on_a_dark_page(lesson):
+    """matplotlib's own black follows no theme; `figures.INK` does."""
+    for cell in code(lesson):
+        for output in cell.outputs:
+            drawing = output.get("data", {}).get("image/svg+xml", "")
+            assert "#000000" not in drawing, f"give it color=INK: {cell.source[:300]}"
+
+
+@every_lesson
 def test_every_figure_has_a_numbered_caption_that_states_its_finding(lesson):
     """Figure 1, 2, 3 ... in order, steppers among them: a sentence, then how to read it.
     Prose names only figures that are there."""
