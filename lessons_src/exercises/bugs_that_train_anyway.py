@@ -366,7 +366,7 @@ def on_training(answer, model, train, validation):
     )
     model.load_state_dict(watch.kept or watch.start)
     with torch.no_grad():
-        right = (model.eval()(validation[0]).argmax(1) == validation[1]).float().mean()
+        right = (model.eval()(validation[0]).argmax(1) == validation[1]).double().mean()
     return (
         f"training in training mode, validation in evaluation mode: {not watch.wrong_mode}",
         f"batches of mixed classes: {mixed}",
@@ -375,7 +375,7 @@ def on_training(answer, model, train, validation):
         f"old gradients are gone before a step: {not watch.added}",
         f"every parameter has moved: {moved}",
         f"the best weights come back: {best}",
-        f"85 of 100 right or more: {bool(right > 0.85)}",
+        f"85 of 100 right or more: {bool(right >= 0.85)}",
         f"in ten seconds: {in_time}",
     )
 

@@ -183,7 +183,7 @@ def new_points_right(answer, x, y, new_x, new_y):
     logits, *alone = map(as_tensor, given)
     if logits.shape != (len(new_x), 4):
         return (f"logits of the shape {tuple(logits.shape)}",)
-    right = (logits.argmax(1) == new_y).float().mean().item()
+    right = (logits.argmax(1) == new_y).double().mean().item()
     same = torch.equal(torch.cat(alone).argmax(1), logits[:8].argmax(1))
     return (
         f"{'at least' if right >= 0.95 else 'fewer than'} 19 of 20 new points right",

@@ -110,6 +110,7 @@ ELSEWHERE = {
     "All weights and biases are 0": "names of derivatives",
     "Twenty layers. In which": "tests/lessons/test_gradients_to_trust.py: He's factor",
     "the layer divides by the root of v": "tests/lessons/test_regularization.py",
+    "Figure 1 showed what guided": "the promise on the cell below it",
     "Leave ReLU out": "a theorem: the fourth corner is the sum of two less the third",
     "R2's network has eight times": "the promise on the cell below it",
     "Suppose that all four convolutions": "tests/lessons/test_convolution.py: its sides",

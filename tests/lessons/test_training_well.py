@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lessons_src import records, train
 from lessons_src.data import Split
+from lessons_src.exercises.training_well import new_points_right
 
 LESSON = "training_well"
 FUNCTIONS = ("warmup_decay", "train_well", "dead", "sigmoid", "tanh", "save", "load")
@@ -247,3 +248,17 @@ def test_load_runs_no_code_from_a_file(page, tmp_path):
     torch.save({"1.weight": print}, path)
     with pytest.raises(Exception, match="(?i)weights"):
         page["load"](network(), path)
+
+
+@pytest.mark.parametrize("right, words", [(285, "at least"), (284, "fewer than")])
+def test_nineteen_of_twenty_are_nineteen_of_twenty(right, words):
+    """In float32 the share of 285 of 300 is less than 0.95."""
+    labels = torch.arange(300) % 4
+    points = torch.stack([labels.float(), torch.arange(300.0)], 1)
+
+    def learn(x, y):
+        told = lambda new: (new[:, 0].long() + (new[:, 1] >= right)) % 4  # noqa: E731
+        return lambda new: F.one_hot(told(new), 4).float()
+
+    said = new_points_right(learn, points, labels, points, labels)
+    assert said[0] == f"{words} 19 of 20 new points right"
